@@ -1,0 +1,95 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Pod is one running copy of a service's template on one host. Its spec never changes but for
+// the host it is assigned to, once; another host or another template means another pod.
+type Pod struct {
+	Header
+	Spec   PodSpec   `json:"spec"`
+	Status PodStatus `json:"status,omitzero"`
+}
+
+// PodSpec is what runs, and where.
+type PodSpec struct {
+	Service   Name        `json:"service" doc:"The service that the pod belongs to"`
+	Hash      string      `json:"hash" doc:"Hash of the template; a pod with another hash than its service's is out of date"`
+	Template  PodTemplate `json:"template"`
+	Host      Name        `json:"host,omitempty" doc:"Host it is assigned to; empty while it waits for one"`
+	Term      int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
+	Cause     Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
+	Placement *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`
+}
+
+// Decision explains a placement.
+type Decision struct {
+	Host     Name           `json:"host,omitempty"`
+	Score    int            `json:"score,omitempty" doc:"Score of the chosen host; higher is better"`
+	Reasons  []string       `json:"reasons,omitempty" doc:"What the score is made of"`
+	Rejected map[Reason]int `json:"rejected,omitempty" doc:"Number of hosts left out, by reason"`
+}
+
+// Phase is where a pod is in its life. The next phase is decided by the host alone.
+type Phase string
+
+// The phases of a pod, in the order of an undisturbed life.
+const (
+	PhasePending  Phase = "pending"  // no host yet, or the host has not seen it yet
+	PhasePulling  Phase = "pulling"  // images are being fetched
+	PhaseStarting Phase = "starting" // units are started, readiness has not passed
+	PhaseRunning  Phase = "running"  // runs; Ready says whether it serves
+	PhaseBackOff  Phase = "backoff"  // a container ended or could not start, and is tried again later
+	PhaseStopped  Phase = "stopped"  // its operator stopped the unit on the host
+	PhaseStopping Phase = "stopping" // being deleted
+	PhaseGone     Phase = "gone"     // nothing of it is left on the host
+	PhaseUnknown  Phase = "unknown"  // the host has not been heard of since Seen
+)
+
+// PodStatus is what the pod's host says of it.
+type PodStatus struct {
+	Phase      Phase             `json:"phase,omitempty"`
+	Ready      bool              `json:"ready,omitempty" doc:"Every container has passed its readiness check"`
+	Reason     Reason            `json:"reason,omitempty" doc:"Why it is not ready, for programs"`
+	Message    string            `json:"message,omitempty" doc:"Why it is not ready, for people"`
+	Address    netip.Addr        `json:"address,omitzero" doc:"The pod's address on its host; not reachable from other hosts"`
+	Ports      []HostPort        `json:"ports,omitempty" doc:"Where its ports are reached from other hosts"`
+	Containers []ContainerStatus `json:"containers,omitempty"`
+	Seen       time.Time         `json:"seen,omitzero" doc:"When the host last said so"`
+}
+
+// HostPort is the port of the host that a port of a pod is mapped to.
+type HostPort struct {
+	Name     Name     `json:"name"`
+	Protocol Protocol `json:"protocol"`
+	Port     uint16   `json:"port" doc:"In the pod"`
+	HostPort uint16   `json:"hostPort" doc:"On the host"`
+	Public   bool     `json:"public,omitempty"`
+}
+
+// ContainerStatus is the state of one container, as its gear-run sees it.
+type ContainerStatus struct {
+	Name     Name      `json:"name"`
+	Unit     string    `json:"unit" doc:"Its systemd unit"`
+	State    RunState  `json:"state"`
+	Ready    bool      `json:"ready,omitempty"`
+	ID       string    `json:"id,omitempty" doc:"The engine's id of the container"`
+	Started  time.Time `json:"started,omitzero"`
+	Restarts int       `json:"restarts,omitempty"`
+	Reason   Reason    `json:"reason,omitempty" doc:"Why it last ended, or does not run"`
+	Message  string    `json:"message,omitempty"`
+	ExitCode int       `json:"exitCode,omitempty" doc:"Of the last run that ended"`
+}
+
+// RunState is the state of a container.
+type RunState string
+
+// The states of a container.
+const (
+	RunWaiting RunState = "waiting" // its unit has not been started, or waits for the image
+	RunBackOff RunState = "backoff" // ended or could not start; started again when the back-off is over
+	RunRunning RunState = "running"
+	RunStopped RunState = "stopped" // asked to stop
+)

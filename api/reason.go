@@ -1,0 +1,50 @@
+package api
+
+// Reason says why something is as it is, for programs: the log, gear plan, gear why and the API
+// use the same word. The text for people stands beside it in a Message.
+type Reason string
+
+// Why a pod or container is not ready, or was started again.
+const (
+	ReasonUnschedulable  Reason = "Unschedulable"  // no host fits
+	ReasonWaitingForHost Reason = "WaitingForHost" // assigned, its host has not reported it yet
+	ReasonImagePull      Reason = "ImagePull"      // the image could not be fetched
+	ReasonNotReady       Reason = "NotReady"       // the readiness check has not passed
+	ReasonExited         Reason = "Exited"         // the container ended
+	ReasonOOMKilled      Reason = "OOMKilled"      // the kernel killed it over its memory limit
+	ReasonCreateFailed   Reason = "CreateFailed"   // the engine refused to create or start it
+	ReasonEngineDown     Reason = "EngineDown"     // dockerd does not answer; what runs, runs on
+	ReasonNoPorts        Reason = "NoPorts"        // no host port is free
+	ReasonStopped        Reason = "Stopped"        // stopped by the host's operator
+	ReasonHostLost       Reason = "HostLost"       // its host is lost
+	ReasonHostSilent     Reason = "HostSilent"     // its host has not reported for longer than its lease
+	ReasonUnknownPod     Reason = "UnknownPod"     // runs on a host, but the master does not know it
+	ReasonHostError      Reason = "HostError"      // the host could not carry it out (disk, systemd, kernel)
+)
+
+// Why a pod was made, moved or ended.
+const (
+	ReasonScaleUp        Reason = "ScaleUp"
+	ReasonScaleDown      Reason = "ScaleDown"
+	ReasonTemplateChange Reason = "TemplateChanged"
+	ReasonPlacement      Reason = "PlacementChanged"
+	ReasonServiceDeleted Reason = "ServiceDeleted"
+	ReasonReplaced       Reason = "Replaced" // a newer pod has taken its place
+)
+
+// Why a host was left out of a placement.
+const (
+	ReasonHostNotReady Reason = "HostNotReady"
+	ReasonCordoned     Reason = "Cordoned"
+	ReasonRequirement  Reason = "RequirementNotMet"
+	ReasonCPU          Reason = "NotEnoughCPU"
+	ReasonMemory       Reason = "NotEnoughMemory"
+)
+
+// Why an alias is not in force, or a service not as wanted.
+const (
+	ReasonHostnameTaken Reason = "HostnameTaken" // an older alias owns the host name
+	ReasonNoService     Reason = "NoService"     // the service or port does not exist
+	ReasonProgressing   Reason = "Progressing"   // pods are on their way
+	ReasonBrake         Reason = "MassFailure"   // more than half of the hosts vanished together: nothing is moved
+)

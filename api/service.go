@@ -1,0 +1,170 @@
+package api
+
+// Project is the unit of visibility and control: services, pods and aliases belong to one.
+type Project struct {
+	Header
+	Spec ProjectSpec `json:"spec,omitzero"`
+}
+
+// ProjectSpec is what people say of a project.
+type ProjectSpec struct {
+	Description string `json:"description,omitempty" doc:"For people" maxLength:"1024"`
+}
+
+// Service is a pod template, a number of replicas, and where and under which names they run.
+type Service struct {
+	Header
+	Spec   ServiceSpec   `json:"spec"`
+	Status ServiceStatus `json:"status,omitzero"`
+}
+
+// ServiceSpec is what people want of a service.
+type ServiceSpec struct {
+	Replicas  *int       `json:"replicas,omitempty" doc:"Pods that should run; 1 when left out" minimum:"0" maximum:"10000"`
+	Placement Placement  `json:"placement,omitzero" doc:"Which hosts the pods may run on"`
+	Aliases   []Hostname `json:"aliases,omitempty" doc:"Host names that the routers send to the service's first port" maxItems:"100"`
+	PodTemplate
+}
+
+// PodTemplate is what a service's pods are made from; a Pod carries a copy.
+type PodTemplate struct {
+	Containers []Container       `json:"containers" doc:"The pod's containers; they share network and volumes" minItems:"1" maxItems:"16"`
+	Volumes    []Volume          `json:"volumes,omitempty" doc:"Directories that outlive the containers" maxItems:"32"`
+	Env        map[string]string `json:"env,omitempty" doc:"Environment of every container of the pod; a container's own wins"`
+	Links      []Link            `json:"links,omitempty" doc:"Services that the pod reaches on localhost" maxItems:"64"`
+	Ports      []Port            `json:"ports,omitempty" doc:"Ports that the pod serves; each gets a port of the host" maxItems:"64"`
+}
+
+// Container is one process tree from one image.
+type Container struct {
+	Name       Name              `json:"name,omitempty" doc:"Unique in the pod; \"main\" when left out" example:"main"`
+	Image      string            `json:"image" doc:"Image reference: [registry/]repository[:tag|@digest]" maxLength:"512" example:"registry.example.com/shop/web:1"`
+	Command    []string          `json:"command,omitempty" doc:"Replaces the image's entrypoint"`
+	Args       []string          `json:"args,omitempty" doc:"Replaces the image's command"`
+	Env        map[string]string `json:"env,omitempty" doc:"Environment of this container"`
+	User       string            `json:"user,omitempty" doc:"User or user:group, by name or number" maxLength:"128"`
+	WorkDir    string            `json:"workDir,omitempty" doc:"Absolute path of the working directory" maxLength:"4096"`
+	Mounts     []Mount           `json:"mounts,omitempty" doc:"Where the pod's volumes appear in this container" maxItems:"32"`
+	Resources  Resources         `json:"resources,omitzero" doc:"What the container needs and may use at most"`
+	Ready      *Check            `json:"ready,omitempty" doc:"Tells when the container can serve; without it, as soon as it runs"`
+	StopSignal string            `json:"stopSignal,omitempty" doc:"Signal that asks the container to end; the image's, else SIGTERM" pattern:"^SIG[A-Z0-9+-]{2,12}$"`
+	StopGrace  Duration          `json:"stopGrace,omitempty" doc:"Time between the stop signal and SIGKILL; 10s when left out"`
+}
+
+// Resources is what the scheduler sets aside for a container and what the kernel holds it to.
+type Resources struct {
+	CPU    CPU   `json:"cpu,omitempty" doc:"Processors, such as 500m or 2" example:"500m"`
+	Memory Bytes `json:"memory,omitempty" doc:"Memory, such as 256Mi" example:"256Mi"`
+}
+
+// Check is how a container is asked whether it is ready: exactly one of TCP, HTTP and Command.
+type Check struct {
+	TCP      *TCPCheck  `json:"tcp,omitempty" doc:"Passes when the port accepts a connection"`
+	HTTP     *HTTPCheck `json:"http,omitempty" doc:"Passes when GET answers 200 to 399"`
+	Command  []string   `json:"command,omitempty" doc:"Run in the container; passes on exit status 0"`
+	Interval Duration   `json:"interval,omitempty" doc:"Time between two checks; 2s when left out"`
+	Timeout  Duration   `json:"timeout,omitempty" doc:"A check that takes longer fails; 2s when left out"`
+}
+
+// TCPCheck names a port of the pod.
+type TCPCheck struct {
+	Port uint16 `json:"port" minimum:"1" maximum:"65535"`
+}
+
+// HTTPCheck names a port and path of the pod.
+type HTTPCheck struct {
+	Port uint16 `json:"port" minimum:"1" maximum:"65535"`
+	Path string `json:"path,omitempty" doc:"/ when left out" maxLength:"1024"`
+}
+
+// Volume is a directory of the host, kept when containers and pods end, shared by the service's
+// pods on that host: VOLUMEDIR/project/service/volume.
+type Volume struct {
+	Name Name `json:"name" doc:"Unique in the pod" example:"data"`
+}
+
+// Mount puts a volume into a container.
+type Mount struct {
+	Volume   Name   `json:"volume" doc:"Name of one of the pod's volumes"`
+	Path     string `json:"path" doc:"Absolute path in the container" maxLength:"4096"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Protocol is a transport protocol.
+type Protocol string
+
+// The protocols of ports and links.
+const (
+	TCP Protocol = "tcp"
+	UDP Protocol = "udp"
+)
+
+// Port is a port that the pod's processes listen on.
+type Port struct {
+	Name     Name     `json:"name,omitempty" doc:"Unique in the service; \"main\" when left out" example:"http"`
+	Port     uint16   `json:"port" doc:"What the container listens on" minimum:"1" maximum:"65535" example:"8080"`
+	Protocol Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
+	Public   bool     `json:"public,omitempty" doc:"Accept connections from anywhere, not from hosts of the mesh alone"`
+}
+
+// Retarget says what becomes of open connections when a link's backends change.
+type Retarget string
+
+// The retarget policies.
+const (
+	Drain Retarget = "drain" // open connections stay with the old backend
+	Cut   Retarget = "cut"   // open connections are reset, so that clients reconnect at once
+)
+
+// Link makes another service appear on the pod's localhost.
+type Link struct {
+	Service   Name     `json:"service" doc:"The service linked to" example:"db"`
+	Port      Name     `json:"port,omitempty" doc:"Name of the service's port; its first when left out"`
+	LocalPort uint16   `json:"localPort,omitempty" doc:"Port on localhost; needed, since links are laid before the target exists" minimum:"1" maximum:"65535" example:"5432"`
+	Protocol  Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
+	Retarget  Retarget `json:"retarget,omitempty" enum:"drain,cut" doc:"What open connections do when backends change; drain when left out"`
+}
+
+// Placement is which hosts a service's pods may run on.
+type Placement struct {
+	Require []Requirement `json:"require,omitempty" doc:"All must hold of the host" maxItems:"32"`
+	Spread  string        `json:"spread,omitempty" doc:"Host label whose values the pods are spread over; \"host\" when left out" maxLength:"63"`
+}
+
+// Requirement holds of a host when the value of its label is one of In (when given) and none of
+// NotIn. The label "host" is the host's name; a label that a host lacks has the value "".
+type Requirement struct {
+	Label string   `json:"label" maxLength:"63" example:"zone"`
+	In    []string `json:"in,omitempty"`
+	NotIn []string `json:"notIn,omitempty"`
+}
+
+// ServiceStatus is what runs of a service.
+type ServiceStatus struct {
+	Pods    int    `json:"pods" doc:"Pods that exist and are not being deleted"`
+	Ready   int    `json:"ready" doc:"Pods that are ready"`
+	Reason  Reason `json:"reason,omitempty" doc:"Why the service is not as wanted"`
+	Message string `json:"message,omitempty" doc:"The same for people, with the next step"`
+}
+
+// Alias is a host name that the routers send to a port of a service. The oldest claim of a host
+// name owns it; the status of a later one says so.
+type Alias struct {
+	Header
+	Spec   AliasSpec   `json:"spec"`
+	Status AliasStatus `json:"status,omitzero"`
+}
+
+// AliasSpec is what an alias stands for.
+type AliasSpec struct {
+	Host    Hostname `json:"host" doc:"Host name that clients ask for" example:"shop.example.com"`
+	Service Name     `json:"service" doc:"Service of the alias's project"`
+	Port    Name     `json:"port,omitempty" doc:"Name of the service's port; its first when left out"`
+}
+
+// AliasStatus says whether the alias is in force.
+type AliasStatus struct {
+	Active  bool   `json:"active"`
+	Reason  Reason `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+}
