@@ -1,0 +1,156 @@
+// Package podstate owns what a host keeps on disk of each pod. The agent writes it, gear-run and
+// the pod's network unit read it, and a host powers on from it alone.
+//
+//	STATE/pods/UID/pod.json    the pod as the master assigned it (api.Pod, without status)
+//	STATE/pods/UID/net.json    its address and host ports (Net)
+//	STATE/pods/UID/links.json  its links as they were last resolved ([]api.LinkTarget)
+//	STATE/pods/UID/{hosts,hostname,resolv.conf}  mounted into its containers
+//	RUN/pods/UID/CONTAINER.json  the state of a container (api.ContainerStatus), written by gear-run
+//
+// STATE is /var/lib/gear and survives a power cut; RUN is /run/gear and does not.
+package podstate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/atomicfile"
+)
+
+// Dirs are the two roots of a host's state, absolute paths.
+type Dirs struct {
+	State string // /var/lib/gear
+	Run   string // /run/gear
+}
+
+// Host gives the directories of a real host.
+func Host() Dirs { return Dirs{State: "/var/lib/gear", Run: "/run/gear"} }
+
+// Net is a pod's place in its host's network. It is decided once, when the pod arrives, and kept
+// until it is gone, so that a pod has the same address and host ports after a reboot.
+type Net struct {
+	Address     netip.Addr     `json:"address"`     // of the pod, a /32
+	HostAddress netip.Addr     `json:"hostAddress"` // of its host, as other hosts reach it
+	Ports       []api.HostPort `json:"ports,omitempty"`
+	Domain      api.Hostname   `json:"domain"` // DNS domain of the cluster
+}
+
+// Pod gives a pod's directory.
+func (d Dirs) Pod(uid api.UID) string { return filepath.Join(d.State, "pods", string(uid)) }
+
+// RunPod gives the directory of a pod's runtime state.
+func (d Dirs) RunPod(uid api.UID) string { return filepath.Join(d.Run, "pods", string(uid)) }
+
+// Volume gives the directory of a volume.
+func (d Dirs) Volume(project, service, volume api.Name) string {
+	return filepath.Join(d.State, "volumes", string(project), string(service), string(volume))
+}
+
+// Namespace gives the path of a pod's network namespace.
+func (d Dirs) Namespace(uid api.UID) string { return "/run/netns/gear-" + string(uid) }
+
+// Record gives the path of the file that tells the OCI runtime which namespace a container of the engine gets.
+func (d Dirs) Record(engineID string) string { return filepath.Join(d.Run, "containers", engineID) }
+
+// LoadPod reads a pod as it was assigned.
+func (d Dirs) LoadPod(uid api.UID) (api.Pod, error) {
+	return load[api.Pod](filepath.Join(d.Pod(uid), "pod.json"))
+}
+
+// LoadNet reads a pod's network place.
+func (d Dirs) LoadNet(uid api.UID) (Net, error) {
+	return load[Net](filepath.Join(d.Pod(uid), "net.json"))
+}
+
+// LoadLinks reads a pod's links.
+func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
+	return load[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
+}
+
+// LoadRun reads the state of a container. The zero state, without error, means that its gear-run
+// has not run since the host booted.
+func (d Dirs) LoadRun(uid api.UID, container api.Name) (api.ContainerStatus, error) {
+	s, err := load[api.ContainerStatus](filepath.Join(d.RunPod(uid), string(container)+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.ContainerStatus{}, nil
+	}
+	return s, err
+}
+
+// SaveRun replaces the state of a container.
+func (d Dirs) SaveRun(uid api.UID, container api.Name, s api.ContainerStatus) error {
+	if err := os.MkdirAll(d.RunPod(uid), 0o755); err != nil {
+		return fmt.Errorf("keeping the state of container %q: %w", container, err)
+	}
+	return atomicfile.WriteJSON(filepath.Join(d.RunPod(uid), string(container)+".json"), s, 0o644)
+}
+
+// Save writes everything of a pod that a power-on needs. pod.json comes last: a directory without
+// it is one whose save was cut short, and means no pod.
+func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
+	dir := d.Pod(p.Metadata.UID)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("keeping pod %q: %w", p.Metadata.Name, err)
+	}
+	if err := atomicfile.WriteJSON(filepath.Join(dir, "net.json"), n, 0o644); err != nil {
+		return err
+	}
+	if err := d.SaveLinks(p.Metadata.UID, links); err != nil {
+		return err
+	}
+	p.Status = api.PodStatus{}
+	if err := atomicfile.WriteJSON(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(dir))
+}
+
+// SaveLinks replaces a pod's links.
+func (d Dirs) SaveLinks(uid api.UID, links []api.LinkTarget) error {
+	return atomicfile.WriteJSON(filepath.Join(d.Pod(uid), "links.json"), links, 0o644)
+}
+
+// Remove takes away everything of a pod but its volumes. pod.json goes first, so that a removal
+// cut short is not taken for a pod.
+func (d Dirs) Remove(uid api.UID) error {
+	if err := uid.Validate(); err != nil {
+		return fmt.Errorf("removing a pod's state: %w", err)
+	}
+	if err := os.Remove(filepath.Join(d.Pod(uid), "pod.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing a pod's state: %w", err)
+	}
+	return errors.Join(os.RemoveAll(d.Pod(uid)), os.RemoveAll(d.RunPod(uid)))
+}
+
+// Pods lists the pods that have state on disk, readable or not.
+func (d Dirs) Pods() ([]api.UID, error) {
+	entries, err := os.ReadDir(filepath.Join(d.State, "pods"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing pods on disk: %w", err)
+	}
+	var uids []api.UID
+	for _, e := range entries {
+		if uid := api.UID(e.Name()); uid.Validate() == nil {
+			uids = append(uids, uid)
+		}
+	}
+	return uids, nil
+}
+
+func load[T any](path string) (T, error) {
+	var v T
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return v, fmt.Errorf("loading pod state: %w", err)
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return v, fmt.Errorf("loading pod state %q: %w", path, err)
+	}
+	return v, nil
+}
