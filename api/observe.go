@@ -1,0 +1,45 @@
+package api
+
+import "time"
+
+// LogLine is one line that a container wrote.
+type LogLine struct {
+	Time      time.Time `json:"time"`
+	Host      Name      `json:"host"`
+	Project   Name      `json:"project"`
+	Service   Name      `json:"service"`
+	Pod       Name      `json:"pod"`
+	Container Name      `json:"container,omitempty"`
+	Text      string    `json:"text" doc:"Without the newline; control characters are escaped"`
+}
+
+// Why explains a pod: everything of it that stands on its host, and how it came there.
+type Why struct {
+	Pod     Pod          `json:"pod"`
+	Dropped bool         `json:"dropped,omitempty" doc:"The host could not be asked; what follows is what the master knows"`
+	Units   []TextFile   `json:"units,omitempty" doc:"Unit files and drop-ins, as they are on the host"`
+	Rules   []TextFile   `json:"rules,omitempty" doc:"The netfilter rules of its namespace and its host ports"`
+	Links   []LinkTarget `json:"links,omitempty"`
+}
+
+// TextFile is a text with the name people know it by.
+type TextFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// List is the answer to a list: the items, and the revision to watch from.
+type List[T any] struct {
+	Revision int64 `json:"revision"`
+	Items    []T   `json:"items"`
+}
+
+// EventType says what a watch event means.
+type EventType string
+
+// The types of watch events.
+const (
+	EventPut    EventType = "put"
+	EventDelete EventType = "delete"
+	EventSync   EventType = "sync" // what was there has been sent; changes follow
+)
