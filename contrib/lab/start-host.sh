@@ -35,8 +35,10 @@ mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount --bind "$root/proc/sys/net" "$root/proc/sys/net"
 mount -o remount,bind,ro "$root/proc/sys"
-mount --bind "$root/proc/sysrq-trigger" "$root/proc/sysrq-trigger"
-mount -o remount,bind,ro "$root/proc/sysrq-trigger"
+if [ -e "$root/proc/sysrq-trigger" ]; then
+	mount --bind "$root/proc/sysrq-trigger" "$root/proc/sysrq-trigger"
+	mount -o remount,bind,ro "$root/proc/sysrq-trigger"
+fi
 
 mount -t sysfs -o nosuid,nodev,noexec sysfs "$root/sys"
 case $LAB_MOUNTS in

@@ -8,10 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Up makes the lab if need be and brings hosts h1 to hN up, all at once. On a
@@ -131,14 +130,24 @@ func (l *Lab) bringUp(ctx context.Context, hosts []host, s state) error {
 			return err
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, h := range hosts {
+	return together(ctx, hosts, func(ctx context.Context, h host) error {
 		if _, ok := h.running(); ok {
-			continue
+			return nil
 		}
-		group.Go(func() error { return l.start(ctx, h, s) })
+		return l.start(ctx, h, s)
+	})
+}
+
+// together does one thing to many hosts at once. One host's error does not
+// stop the others; all errors are returned.
+func together(ctx context.Context, hosts []host, do func(context.Context, host) error) error {
+	errs := make([]error, len(hosts))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		wg.Go(func() { errs[i] = do(ctx, h) })
 	}
-	return group.Wait()
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // Boot starts hosts that are off, from their own disks, and waits for them.
@@ -213,11 +222,7 @@ func (l *Lab) each(ctx context.Context, names []string, do func(context.Context,
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, h := range hosts {
-		group.Go(func() error { return do(ctx, h) })
-	}
-	return group.Wait()
+	return together(ctx, hosts, do)
 }
 
 // pick finds the named hosts; it wants at least one name.
@@ -251,11 +256,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group, gctx := errgroup.WithContext(ctx)
-	for _, h := range hosts {
-		group.Go(func() error { return l.wipe(gctx, h) })
-	}
-	if err := group.Wait(); err != nil {
+	if err := together(ctx, hosts, l.wipe); err != nil {
 		return err
 	}
 	if err := l.removeSwitch(ctx); err != nil {
