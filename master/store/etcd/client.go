@@ -1,0 +1,167 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+	"go.etcd.io/etcd/client/v3/namespace"
+
+	"gearmesh.dev/master/store"
+)
+
+const (
+	// requestTimeout bounds each call: without a quorum etcd would wait for ever.
+	requestTimeout = 2 * time.Second
+	// leaseSeconds is how long a leader that died keeps others from leading.
+	leaseSeconds = 5
+	leaderPrefix = "leader"
+)
+
+// Store keeps the master's state in etcd. Use Start or Dial, and Close it.
+type Store struct {
+	client *clientv3.Client
+	close  func() error
+}
+
+var _ store.Store = (*Store)(nil)
+
+// newStore puts a client under a key prefix, so that one etcd can serve several clusters.
+func newStore(c *clientv3.Client, prefix string, closeAll func() error) *Store {
+	c.KV = namespace.NewKV(c.KV, prefix)
+	c.Watcher = namespace.NewWatcher(c.Watcher, prefix)
+	c.Lease = namespace.NewLease(c.Lease, prefix)
+	return &Store{client: c, close: sync.OnceValue(closeAll)}
+}
+
+// Close ends every watch and, for an embedded etcd, the server. It may be called twice.
+func (s *Store) Close() error { return s.close() }
+
+// Get implements store.Store. It is linearizable: it sees every write that was answered.
+func (s *Store) Get(ctx context.Context, key string) (store.Item, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Get(ctx, key)
+	if err != nil {
+		return store.Item{}, fmt.Errorf("reading %q from etcd: %w", key, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return store.Item{}, fmt.Errorf("%q: %w", key, store.ErrNotFound)
+	}
+	kv := resp.Kvs[0]
+	return store.Item{Key: key, Value: kv.Value, Revision: kv.ModRevision}, nil
+}
+
+// List implements store.Store.
+func (s *Store) List(ctx context.Context, prefix string) ([]store.Item, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*requestTimeout) // may be 150,000 pods
+	defer cancel()
+	resp, err := s.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	if err != nil {
+		return nil, 0, fmt.Errorf("listing %q from etcd: %w", prefix, err)
+	}
+	items := make([]store.Item, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		items[i] = store.Item{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+	}
+	return items, resp.Header.Revision, nil
+}
+
+// Txn implements store.Store.
+func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var conditions []clientv3.Cmp
+	var steps []clientv3.Op
+	for _, op := range ops {
+		if op.If != store.Any { // etcd gives 0 for a missing key, as store.Absent does
+			conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(op.Key), "=", op.If))
+		}
+		switch op.Kind {
+		case store.Put:
+			steps = append(steps, clientv3.OpPut(op.Key, string(op.Value)))
+		case store.Delete:
+			steps = append(steps, clientv3.OpDelete(op.Key))
+		case store.Check:
+		}
+	}
+	resp, err := s.client.Txn(ctx).If(conditions...).Then(steps...).Commit()
+	if err != nil {
+		return 0, fmt.Errorf("writing %s to etcd: %w", keys(ops), err)
+	}
+	if !resp.Succeeded {
+		return 0, fmt.Errorf("%s: %w", keys(ops), store.ErrConflict)
+	}
+	return resp.Header.Revision, nil
+}
+
+func keys(ops []store.Op) string {
+	var names []string
+	for _, op := range ops {
+		names = append(names, fmt.Sprintf("%q", op.Key))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Watch implements store.Store.
+func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan store.Batch {
+	out := make(chan store.Batch)
+	ctx, cancel := context.WithCancel(ctx)
+	from := s.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1))
+	go func() {
+		defer close(out)
+		defer cancel()
+		for resp := range from {
+			b := batch(prefix, resp)
+			select {
+			case out <- b:
+			case <-ctx.Done():
+				return
+			}
+			if b.Err != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func batch(prefix string, resp clientv3.WatchResponse) store.Batch {
+	if err := resp.Err(); err != nil {
+		if errors.Is(err, rpctypes.ErrCompacted) || resp.CompactRevision != 0 {
+			err = store.ErrCompacted
+		}
+		return store.Batch{Err: fmt.Errorf("watching %q: %w", prefix, err)}
+	}
+	b := store.Batch{Revision: resp.Header.Revision}
+	for _, e := range resp.Events {
+		item := store.Item{Key: string(e.Kv.Key), Value: e.Kv.Value, Revision: e.Kv.ModRevision}
+		b.Events = append(b.Events, store.Event{Item: item, Deleted: e.Type == clientv3.EventTypeDelete})
+	}
+	return b
+}
+
+// Campaign implements store.Store. The term is the revision at which the candidate's key was
+// made: candidates lead in the order of their keys, so terms only grow.
+func (s *Store) Campaign(ctx context.Context, id string) (store.Lead, error) {
+	session, err := concurrency.NewSession(s.client, concurrency.WithTTL(leaseSeconds), concurrency.WithContext(ctx))
+	if err != nil {
+		return store.Lead{}, fmt.Errorf("opening a session to lead: %w", err)
+	}
+	election := concurrency.NewElection(session, leaderPrefix)
+	if err := election.Campaign(ctx, id); err != nil {
+		return store.Lead{}, errors.Join(fmt.Errorf("waiting to lead: %w", err), session.Close())
+	}
+	resign := sync.OnceFunc(func() {
+		// Best effort: when etcd cannot be reached, the lease runs out by itself.
+		_ = session.Close()
+	})
+	fence := store.Op{Kind: store.Check, Key: election.Key(), If: election.Rev()}
+	return store.Lead{Term: election.Rev(), Fence: fence, Lost: session.Done(), Resign: resign}, nil
+}
