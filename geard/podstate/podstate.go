@@ -77,7 +77,7 @@ func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
 // has not run since the host booted.
 func (d Dirs) LoadRun(uid api.UID, container api.Name) (api.ContainerStatus, error) {
 	s, err := load[api.ContainerStatus](filepath.Join(d.RunPod(uid), string(container)+".json"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if Missing(err) {
 		return api.ContainerStatus{}, nil
 	}
 	return s, err
@@ -142,6 +142,9 @@ func (d Dirs) Pods() ([]api.UID, error) {
 	}
 	return uids, nil
 }
+
+// Missing tells whether a load did not succeed because there is nothing to load.
+func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 func load[T any](path string) (T, error) {
 	var v T

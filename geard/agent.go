@@ -1,0 +1,293 @@
+// Package geard is the agent: it makes what runs on its host equal to what the master assigned to
+// it, and goes on from its own disk when there is no master.
+//
+// Five loops share one memory of the desired state:
+//
+//	follow     the master's stream of patches → memory (disk first, then everybody else)
+//	reconcile  desired pods + what there is → plan (pure) → one task at a time a pod
+//	network    directory + mesh → link rules of each pod, host port rules
+//	report     state of the pods and own endpoints → master, mesh hint
+//	peers      endpoints straight from the hosts that hint news, also with no master
+//
+// None waits for another: they wake each other with kicks.
+package geard
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/loop"
+)
+
+// Master is what the agent asks of the master.
+type Master interface {
+	// Desired streams the changes of the host's desired state; the first patch is full. It ends
+	// with an error when the connection is lost or silent.
+	Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch, error]
+	// Report tells the state of the host and renews its lease.
+	Report(ctx context.Context, r api.HostReport) error
+}
+
+// Mesh is what the agent asks of the mesh. It only hints: nothing is assigned or moved on its word.
+type Mesh interface {
+	// Down tells whether a host is reported as failed. Unknown hosts are not.
+	Down(host api.Name) bool
+	// Changed wakes after each change of the members or of a hint.
+	Changed() <-chan struct{}
+	// Alive counts the members that answer, this host included.
+	Alive() int
+	// HintEndpoints tells the others that this host's endpoints are at seq.
+	HintEndpoints(seq int64)
+	// Hints gives the highest seq that each host has hinted at.
+	Hints() map[api.Name]int64
+	// Join makes peers known, to be joined when they answer.
+	Join(peers []netip.Addr)
+}
+
+// Machine is the part of the host that runs pods. Every method is idempotent and can be cut
+// short. The real one is systemd, dockerd and netfilter; the fake one of the tests is in memory.
+type Machine interface {
+	// Pods sums up the units of each of the pods.
+	Pods(ctx context.Context, pods []api.Pod) (map[api.UID]UnitsState, error)
+	// Install writes the unit files of a pod that are missing or differ.
+	Install(ctx context.Context, pod api.Pod) error
+	// Pull fetches the images of a pod that the host lacks.
+	Pull(ctx context.Context, pod api.Pod) error
+	// Start asks for the start of a pod's units and does not wait until they are ready.
+	Start(ctx context.Context, pod api.Pod) error
+	// Remove stops a pod and removes its units and containers.
+	Remove(ctx context.Context, pod api.Pod) error
+	// Relink changes the link rules in a pod's namespace. Connections to what is down are cut.
+	Relink(ctx context.Context, l PodLinks) error
+	// HostRules lays the host's own rules: port mappings and guards.
+	HostRules(ctx context.Context, r HostRules) error
+	// PortFree tells whether nobody listens on a port of the host.
+	PortFree(p api.Protocol, port uint16) bool
+	// Router starts or stops the router on this host.
+	Router(ctx context.Context, on bool) error
+}
+
+// PodLinks is a change of a pod's links.
+type PodLinks struct {
+	UID      api.UID
+	Address  netip.Addr
+	Old, New []api.LinkTarget
+	Down     func(netip.Addr) bool // tells of a host address whether the mesh reports the host as failed
+}
+
+// HostRules is what the rules of a host are made from.
+type HostRules struct {
+	Address netip.Addr   // of the host
+	Members []netip.Addr // of all hosts of the cluster
+	Pods    []podstate.Net
+}
+
+// Config is what an agent needs. All fields must be set.
+type Config struct {
+	Name     api.Name
+	Address  netip.Addr   // where other hosts reach this one
+	Domain   api.Hostname // DNS domain of the cluster
+	Version  string
+	Capacity api.Resources // what pods may use in all
+	Dirs     podstate.Dirs
+	Master   Master
+	Mesh     Mesh
+	Machine  Machine
+	Peers    Peers
+	Explain  Explainer
+	Log      *slog.Logger
+}
+
+// Agent runs the pods of one host.
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	mem     *memory
+	changed broadcast // the directory, or who of it is alive, has changed
+
+	reconcileKick, networkKick, reportKick, peersKick loop.Kick
+
+	tasks   sync.WaitGroup
+	mu      sync.Mutex
+	places  places
+	pods    map[api.UID]*podWork
+	report  api.HostReport
+	trouble map[api.Reason]string // conditions of the host itself
+
+	rulesMu sync.Mutex // one at a time lays rules
+}
+
+// podWork is what the agent remembers of a pod between passes; all of it can be lost.
+type podWork struct {
+	busy     bool
+	failures int
+	retry    time.Time
+	progress Progress
+	linked   []api.LinkTarget // as last laid; nil when not known
+}
+
+// New opens the host's state. It starts nothing.
+func New(cfg Config) (*Agent, error) {
+	dir := filepath.Join(cfg.Dirs.State, "agent")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	mem, err := openMemory(dir, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
+		trouble: map[api.Reason]string{}, reconcileKick: loop.NewKick(), networkKick: loop.NewKick(),
+		reportKick: loop.NewKick(), peersKick: loop.NewKick()}, nil
+}
+
+// The longest times between two passes of a loop, for what no kick tells of.
+const (
+	reconcilePeriod = 10 * time.Second
+	networkPeriod   = 3 * time.Second // rules that others flushed are back within it
+	reportPeriod    = 2 * time.Second // a quarter of the host's lease
+	peersPeriod     = 30 * time.Second
+	settle          = 10 * time.Millisecond
+)
+
+// Run works until ctx ends. It stops nothing that runs: pods do not need the agent.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	loops := map[*loop.Kick]struct {
+		period time.Duration
+		pass   func(context.Context)
+	}{
+		&a.reconcileKick: {reconcilePeriod, a.reconcile},
+		&a.networkKick:   {networkPeriod, a.network},
+		&a.reportKick:    {reportPeriod, a.sendReport},
+		&a.peersKick:     {peersPeriod, a.pullPeers},
+	}
+	for kick, l := range loops {
+		g.Go(func() error { loop.Run(ctx, *kick, settle, l.period, l.pass); return nil })
+	}
+	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.watchMesh(ctx) })
+	g.Go(func() error { return a.listenKicks(ctx) })
+	err := g.Wait()
+	a.tasks.Wait()
+	return err
+}
+
+// follow keeps the stream of desired state open, for ever.
+func (a *Agent) follow(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := a.followOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("the stream of desired state ended; this host goes on with what it has", "err", err)
+		}
+		loop.Sleep(ctx, time.Second+rand.N(500*time.Millisecond))
+	}
+	return nil
+}
+
+func (a *Agent) followOnce(ctx context.Context) error {
+	for patch, err := range a.cfg.Master.Desired(ctx, a.cfg.Name) {
+		if err != nil {
+			return err
+		}
+		err := a.mem.apply(patch)
+		a.condition(api.ReasonHostError, err)
+		if err != nil {
+			return err
+		}
+		if !patch.Empty() {
+			a.directoryChanged()
+			a.reconcileKick.Wake()
+		}
+	}
+	return errors.New("the master closed the stream")
+}
+
+// directoryChanged wakes all that is made from the directory.
+func (a *Agent) directoryChanged() {
+	a.networkKick.Wake()
+	a.changed.wake()
+	a.cfg.Mesh.Join(a.members())
+}
+
+// watchMesh passes on what the mesh notices.
+func (a *Agent) watchMesh(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.cfg.Mesh.Changed():
+			a.networkKick.Wake()
+			a.changed.wake()
+			a.peersKick.Wake()
+			a.reportKick.Wake()
+		}
+	}
+}
+
+// condition notes that something is wrong with the host itself, or no longer is.
+func (a *Agent) condition(reason api.Reason, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		delete(a.trouble, reason)
+		return
+	}
+	if a.trouble[reason] != err.Error() {
+		a.log.Error("this host has a problem", "reason", reason, "err", err)
+	}
+	a.trouble[reason] = err.Error()
+}
+
+// Directory gives what this host knows of the cluster, without the endpoints of hosts that the
+// mesh reports as failed. Changed wakes after each change of it.
+func (a *Agent) Directory() api.Directory { return a.mem.get().Directory.Alive(a.cfg.Mesh.Down) }
+
+// Changed gives a channel that is closed at the next change of Directory.
+func (a *Agent) Changed() <-chan struct{} { return a.changed.next() }
+
+// members gives the addresses of all hosts of the cluster.
+func (a *Agent) members() []netip.Addr {
+	out := []netip.Addr{a.cfg.Address}
+	for _, h := range a.mem.get().Directory.Hosts {
+		if h.Name != a.cfg.Name && h.Address.IsValid() {
+			out = append(out, h.Address)
+		}
+	}
+	return out
+}
+
+// broadcast wakes any number of waiters at once.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (b *broadcast) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}

@@ -1,0 +1,102 @@
+package geard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/atomicfile"
+)
+
+// errStaleTerm is the refusal of a patch from a leader that has been replaced.
+var errStaleTerm = errors.New("the patch is of an older leader's term")
+
+// memory is what the host was told, in memory and on disk. A change is on disk before anybody
+// sees it, so that nothing is ever done that a reboot would not do again.
+type memory struct {
+	path string
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	state api.Desired
+}
+
+// openMemory reads what was kept. A file that cannot be read is put aside, never taken for "nothing
+// is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
+func openMemory(dir string, log *slog.Logger) (*memory, error) {
+	m := &memory{path: filepath.Join(dir, "desired.json"), log: log}
+	data, err := os.ReadFile(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the desired state: %w", err)
+	}
+	if err := json.Unmarshal(data, &m.state); err != nil {
+		m.state = api.Desired{}
+		log.Error("the desired state on disk cannot be read; it is put aside and asked for again", "file", m.path, "err", err)
+		if err := os.Rename(m.path, m.path+".corrupt"); err != nil {
+			return nil, fmt.Errorf("putting the unreadable desired state aside: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// get gives the present desired state; its slices must not be changed.
+func (m *memory) get() api.Desired {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state
+}
+
+// apply takes a patch. On an error nothing has changed, in memory or on disk.
+func (m *memory) apply(p api.Patch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.Term < m.state.Term {
+		return fmt.Errorf("%w: %d, and %d has been seen", errStaleTerm, p.Term, m.state.Term)
+	}
+	if p.Empty() && p.Term == m.state.Term {
+		m.state.Revision = p.Revision
+		return nil
+	}
+	return m.replaceLocked(m.state.Apply(p))
+}
+
+// merge takes a host's own word of its endpoints and tells whether it was news.
+func (m *memory) merge(h api.HostEndpoints) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, news := m.state.Directory.Merge(h)
+	if !news {
+		return false, nil
+	}
+	next := m.state
+	next.Directory = d
+	return true, m.replaceLocked(next)
+}
+
+func (m *memory) replaceLocked(next api.Desired) error {
+	if err := atomicfile.WriteJSON(m.path, next, 0o600); err != nil {
+		return fmt.Errorf("keeping the desired state: %w", err)
+	}
+	m.state = next
+	return nil
+}
+
+// pod finds a desired pod.
+func (m *memory) pod(uid api.UID) (api.Pod, bool) {
+	pods := m.get().Pods
+	i := slices.IndexFunc(pods, func(p api.Pod) bool { return p.Metadata.UID == uid })
+	if i < 0 {
+		return api.Pod{}, false
+	}
+	return pods[i], true
+}

@@ -1,0 +1,165 @@
+package geard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// tell brings the report up to date and wakes who passes it on when something has changed.
+func (a *Agent) tell(disk map[api.UID]held, actual []Actual) {
+	pods := a.podReports(disk, actual)
+	endpoints := a.ownEndpoints(disk, pods)
+	a.mu.Lock()
+	same := samePods(a.report.Pods, pods)
+	a.report.Pods = pods
+	a.mu.Unlock()
+	if a.announce(endpoints) || !same {
+		a.reportKick.Wake()
+	}
+}
+
+// podReports gives the state of each pod that is wanted or there.
+func (a *Agent) podReports(disk map[api.UID]held, actual []Actual) []api.PodReport {
+	seen := map[api.UID]Actual{}
+	for _, x := range actual {
+		seen[x.UID] = x
+	}
+	wanted := map[api.UID]api.Pod{}
+	for uid, h := range disk {
+		if h.pod != nil {
+			wanted[uid] = *h.pod
+		}
+	}
+	for _, p := range a.mem.get().Pods {
+		wanted[p.Metadata.UID] = p
+	}
+	var out []api.PodReport
+	for uid, p := range wanted {
+		x, exists := seen[uid]
+		out = append(out, api.PodReport{UID: uid, Project: p.Metadata.Project, Name: p.Metadata.Name,
+			Status: podStatus(p, x, exists && !x.Absent, disk[uid].net, a.runs(p), a.progressOf(uid), time.Now())})
+	}
+	slices.SortFunc(out, func(x, y api.PodReport) int { return cmp.Compare(x.UID, y.UID) })
+	return out
+}
+
+func (a *Agent) progressOf(uid api.UID) Progress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.pods[uid]; w != nil {
+		return w.progress
+	}
+	return Progress{}
+}
+
+// runs gives the states of a pod's containers, waiting for those that have not run yet.
+func (a *Agent) runs(p api.Pod) []api.ContainerStatus {
+	var out []api.ContainerStatus
+	for _, c := range p.Spec.Template.Containers {
+		s, err := a.cfg.Dirs.LoadRun(p.Metadata.UID, c.Name)
+		if err != nil || s.State == "" {
+			s = api.ContainerStatus{State: api.RunWaiting}
+		}
+		s.Name = c.Name
+		out = append(out, s)
+	}
+	return out
+}
+
+// ownEndpoints gives the endpoints of this host's pods, sorted.
+func (a *Agent) ownEndpoints(disk map[api.UID]held, reports []api.PodReport) []api.Endpoint {
+	var out []api.Endpoint
+	for _, r := range reports {
+		if h := disk[r.UID]; h.pod != nil && r.Status.Phase != api.PhaseStopping {
+			out = append(out, endpointsOf(*h.pod, h.net, r.Status.Ready)...)
+		}
+	}
+	slices.SortFunc(out, func(x, y api.Endpoint) int {
+		return cmp.Or(x.Address.Compare(y.Address), cmp.Compare(x.Protocol, y.Protocol))
+	})
+	return out
+}
+
+// announce makes a change of the own endpoints known: to this host's links, to the master with
+// the next report, and to the mesh as a hint. It tells whether there was one.
+func (a *Agent) announce(endpoints []api.Endpoint) bool {
+	own := a.Endpoints()
+	if own.Seq != 0 && slices.Equal(own.Endpoints, endpoints) {
+		return false
+	}
+	// The clock makes the number grow even when this host's disk was lost.
+	own = api.HostEndpoints{Host: a.cfg.Name, Seq: max(own.Seq+1, time.Now().UnixMilli()), Endpoints: endpoints}
+	_, err := a.mem.merge(own)
+	a.condition(reasonAnnounce, err)
+	if err != nil {
+		return false
+	}
+	a.directoryChanged()
+	a.cfg.Mesh.HintEndpoints(own.Seq)
+	return true
+}
+
+// reasonAnnounce is the condition of a host that cannot keep its endpoints on disk.
+const reasonAnnounce = api.Reason("EndpointsNotKept")
+
+// Endpoints gives this host's own word of its endpoints.
+func (a *Agent) Endpoints() api.HostEndpoints {
+	for _, e := range a.mem.get().Directory.Endpoints {
+		if e.Host == a.cfg.Name {
+			return e
+		}
+	}
+	return api.HostEndpoints{Host: a.cfg.Name}
+}
+
+// sendReport tells the master how this host is.
+func (a *Agent) sendReport(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*reportPeriod)
+	defer cancel()
+	if err := a.cfg.Master.Report(ctx, a.Report()); err != nil && ctx.Err() == nil {
+		a.log.Debug("the master did not take the report", "err", err)
+	}
+}
+
+// Report gives the present report.
+func (a *Agent) Report() api.HostReport {
+	d := a.mem.get()
+	a.mu.Lock()
+	r := a.report
+	for reason, message := range a.trouble {
+		r.Conditions = append(r.Conditions, api.Condition{Reason: reason, Message: message})
+	}
+	a.mu.Unlock()
+	slices.SortFunc(r.Conditions, func(x, y api.Condition) int { return cmp.Compare(x.Reason, y.Reason) })
+	r.Host, r.Version, r.Term, r.Revision, r.Capacity = a.cfg.Name, a.cfg.Version, d.Term, d.Revision, a.cfg.Capacity
+	r.Endpoints, r.MeshSeen = a.Endpoints(), a.cfg.Mesh.Alive()
+	for _, h := range d.Directory.Hosts {
+		if a.cfg.Mesh.Down(h.Name) {
+			r.MeshDown = append(r.MeshDown, h.Name)
+		}
+	}
+	return r
+}
+
+// samePods compares reports but for the time they were made.
+func samePods(old, new []api.PodReport) bool {
+	return slices.EqualFunc(old, new, func(x, y api.PodReport) bool {
+		x.Status.Seen = y.Status.Seen
+		return reflect.DeepEqual(x, y)
+	})
+}
+
+// reasonOf gives the reason that a task's error carries.
+func reasonOf(err error) api.Reason {
+	var r reasonError
+	if errors.As(err, &r) {
+		return r.reason
+	}
+	return api.ReasonHostError
+}

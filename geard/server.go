@@ -1,0 +1,211 @@
+package geard
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/journal"
+)
+
+// Role says what a caller of the agent is, from its certificate.
+type Role int
+
+// The roles of callers.
+const (
+	RoleNone   Role = iota
+	RoleHost        // another host of the cluster
+	RoleMaster      // the master
+)
+
+// Handler serves the agent's API (docs/http-api.md): endpoints to any host, logs and why to the
+// master. role reads the caller's role from the verified client certificate.
+func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
+	routes := []struct {
+		pattern string
+		least   Role
+		serve   func(http.ResponseWriter, *http.Request) error
+	}{
+		{"GET /v1/endpoints", RoleHost, a.serveEndpoints},
+		{"GET /v1/pods/{uid}/logs", RoleMaster, a.serveLogs},
+		{"GET /v1/pods/{uid}/why", RoleMaster, a.serveWhy},
+	}
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			if role(req) < r.least {
+				writeError(w, api.Errorf(api.CodeForbidden, "this certificate may not use this route"))
+				return
+			}
+			if err := r.serve(w, req); err != nil {
+				writeError(w, err)
+			}
+		})
+	}
+	return mux
+}
+
+func (a *Agent) serveEndpoints(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, a.Endpoints())
+}
+
+// podOf finds the pod that a request names, on disk: it may be one that the master does not know.
+func (a *Agent) podOf(r *http.Request) (held, error) {
+	uid := api.UID(r.PathValue("uid"))
+	if err := uid.Validate(); err != nil {
+		return held{}, api.Errorf(api.CodeBadRequest, "%v", err)
+	}
+	h := a.loadPod(uid)
+	if h.pod == nil {
+		return held{}, api.Errorf(api.CodeNotFound, "host %s has no pod with the uid %s", a.cfg.Name, uid)
+	}
+	return h, nil
+}
+
+// serveLogs streams the lines of a pod's containers from the journal. Logs outlive the pod, so it
+// need not exist any more; its name in the journal is then given by the caller.
+func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) error {
+	q, err := logQuery(r)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(w)
+	flush := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	flush.Flush()
+	for e, err := range journal.Read(r.Context(), q) {
+		if err != nil {
+			a.log.Warn("reading logs for the master", "err", err)
+			return nil
+		}
+		if err := out.Encode(a.logLine(e)); err != nil {
+			return nil
+		}
+		if q.Follow {
+			flush.Flush()
+		}
+	}
+	return nil
+}
+
+func (a *Agent) logLine(e journal.Entry) api.LogLine {
+	f := e.Fields
+	return api.LogLine{Time: e.Time, Host: a.cfg.Name, Project: api.Name(f["GEAR_PROJECT"]), Service: api.Name(f["GEAR_SERVICE"]),
+		Pod: api.Name(f["GEAR_POD"]), Container: api.Name(f["GEAR_CONTAINER"]), Text: e.Text}
+}
+
+// logQuery reads ?follow=1&tail=N&since=DURATION&project=P&pod=POD. Project and pod are names, so
+// that nothing else can get into the matches.
+func logQuery(r *http.Request) (journal.Query, error) {
+	v := r.URL.Query()
+	q := journal.Query{Follow: v.Get("follow") == "1"}
+	for field, name := range map[string]api.Name{"GEAR_PROJECT": api.Name(v.Get("project")), "GEAR_POD": api.Name(v.Get("pod"))} {
+		if err := name.Validate(); err != nil {
+			return q, api.Errorf(api.CodeBadRequest, "%v", err)
+		}
+		q.Match = append(q.Match, field+"="+string(name))
+	}
+	q.Match = append(q.Match, "_TRANSPORT=stdout")
+	if s := v.Get("tail"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return q, api.Errorf(api.CodeBadRequest, "tail: %q is no number of lines", s)
+		}
+		q.Tail = n
+	}
+	if s := v.Get("since"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return q, api.Errorf(api.CodeBadRequest, "since: %q is no duration; write one such as 10m", s)
+		}
+		q.Since = d
+	}
+	return q, nil
+}
+
+// Explainer shows what stands on the host of a pod.
+type Explainer interface {
+	// Explain gives the pod's unit files with drop-ins, and the rules in its namespace and of its
+	// host ports, as they are, not as they were planned.
+	Explain(ctx context.Context, pod api.Pod) (units, rules []api.TextFile, err error)
+}
+
+func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
+	h, err := a.podOf(r)
+	if err != nil {
+		return err
+	}
+	units, rules, err := a.cfg.Explain.Explain(r.Context(), *h.pod)
+	if err != nil {
+		return err
+	}
+	links, err := a.cfg.Dirs.LoadLinks(h.pod.Metadata.UID)
+	if err != nil {
+		return err
+	}
+	redactEnv(&h.pod.Spec.Template)
+	return writeJSON(w, api.Why{Pod: *h.pod, Units: units, Rules: rules, Links: links})
+}
+
+// redactEnv takes the values out of environments: an explanation is read by more people than a
+// secret is for.
+func redactEnv(t *api.PodTemplate) {
+	hide := func(env map[string]string) {
+		for k := range env {
+			env[k] = "(hidden)"
+		}
+	}
+	hide(t.Env)
+	for _, c := range t.Containers {
+		hide(c.Env)
+	}
+}
+
+// SocketHandler serves root on the host's own unix socket: the directory as a stream, for routers
+// and other drivers, and the host's report.
+func (a *Agent) SocketHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/report", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Report()) })
+	mux.HandleFunc("GET /v1/directory", a.streamDirectory)
+	return mux
+}
+
+// streamDirectory writes the directory as it is, then again after each change, one JSON value a line.
+func (a *Agent) streamDirectory(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	for {
+		changed := a.Changed()
+		if out.Encode(a.Directory()) != nil || flush.Flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	e, ok := err.(*api.Error)
+	if !ok {
+		e = api.Errorf(api.CodeInternal, "%v", err)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(e.Status)
+	json.NewEncoder(w).Encode(e)
+}
