@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+)
+
+// Image is what the engine knows of an image on this host.
+type Image struct {
+	ID         string // such as sha256:3f…
+	Entrypoint []string
+	Command    []string
+	User       string
+	Labels     map[string]string // only those that start with LabelPrefix
+	Ports      []string          // such as 8080/tcp
+	Digests    []string          // repository@sha256:… as it was pulled
+}
+
+// Pull fetches an image. progress, when not nil, gets one short line for each step. The error is
+// ErrNoImage, ErrRegistry, ErrDenied or ErrDown where it is one of these.
+func (e *Engine) Pull(ctx context.Context, ref string, progress func(string)) error {
+	stream, err := e.api.ImagePull(ctx, ref, image.PullOptions{})
+	if err != nil {
+		return pullError(ref, err)
+	}
+	defer stream.Close()
+	if err := readPull(stream, progress); err != nil {
+		return pullError(ref, err)
+	}
+	return nil
+}
+
+// pullStep is one line of the pull's answer.
+type pullStep struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Error  string `json:"error"`
+}
+
+// readPull reads the steps of a pull until its end. A status that comes again and again for a layer
+// (its progress bar) is passed on once.
+func readPull(r io.Reader, progress func(string)) error {
+	last := ""
+	for dec := json.NewDecoder(r); ; {
+		var s pullStep
+		if err := dec.Decode(&s); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if s.Error != "" {
+			return errors.New(s.Error)
+		}
+		line := strings.TrimPrefix(s.ID+": "+s.Status, ": ")
+		if progress != nil && line != last {
+			progress(line)
+		}
+		last = line
+	}
+}
+
+func pullError(ref string, err error) error {
+	if fault := registryFault(err.Error()); fault != nil && !isDown(err) {
+		return fmt.Errorf("pulling image %q: %w: %w", ref, fault, err)
+	}
+	return explain(err, "pulling image %q", ref)
+}
+
+// ImageID gives the id of an image on this host. The error is ErrNoImage when it is not here.
+func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
+	img, err := e.Image(ctx, ref)
+	return img.ID, err
+}
+
+// Image describes an image on this host. The error is ErrNoImage when it is not here.
+func (e *Engine) Image(ctx context.Context, ref string) (Image, error) {
+	r, err := e.api.ImageInspect(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return Image{}, fmt.Errorf("image %q: %w on this host", ref, ErrNoImage)
+	}
+	if err != nil {
+		return Image{}, explain(err, "looking at image %q", ref)
+	}
+	img := Image{ID: r.ID, Digests: r.RepoDigests}
+	if r.Config == nil {
+		return img, nil
+	}
+	img.Entrypoint, img.Command, img.User = r.Config.Entrypoint, r.Config.Cmd, r.Config.User
+	img.Labels = ourLabels(r.Config.Labels)
+	img.Ports = sortedKeys(r.Config.ExposedPorts)
+	return img, nil
+}

@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"gearmesh.dev/api"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+)
+
+// LabelPrefix opens every label of ours, on containers and on images.
+const LabelPrefix = "dev.gearmesh."
+
+// The labels of a container. They say whose it is and which spec it was made from.
+const (
+	LabelUID       = LabelPrefix + "uid"
+	LabelProject   = LabelPrefix + "project"
+	LabelService   = LabelPrefix + "service"
+	LabelPod       = LabelPrefix + "pod"
+	LabelContainer = LabelPrefix + "container"
+	LabelHash      = LabelPrefix + "hash"
+)
+
+// pidsLimit bounds the processes and threads of a container. The pod's slice has a limit as well;
+// this one keeps a fork bomb from starving the pod's other containers.
+const pidsLimit = 4096
+
+// Spec is a container to create.
+type Spec struct {
+	Name     string            // unique on the host: [a-zA-Z0-9][a-zA-Z0-9_.-]+
+	Image    string            // reference or id
+	Command  []string          // replaces the image's entrypoint when not empty
+	Args     []string          // replaces the image's command when not empty
+	Env      map[string]string // names as [A-Za-z_][A-Za-z0-9_]*; goes over the socket, never onto a command line
+	User     string
+	WorkDir  string
+	Hostname string
+	Labels   map[string]string
+	Slice    string // systemd slice that holds the container's scope, such as gear-shop-web.slice
+	Mounts   []Mount
+	CPU      api.CPU   // 0: no limit
+	Memory   api.Bytes // 0: no limit
+	// StopSignal and StopGrace are what Stop uses. Empty: the image's signal, else SIGTERM; zero: 10 s.
+	StopSignal string
+	StopGrace  time.Duration
+}
+
+// Mount is a file or directory of the host in a container.
+type Mount struct {
+	Source, Target string // absolute paths
+	ReadOnly       bool
+}
+
+// config is the half of the spec that could run on any host.
+func (s Spec) config() *container.Config {
+	c := &container.Config{
+		Image: s.Image, Entrypoint: s.Command, Cmd: s.Args, Env: environment(s.Env),
+		User: s.User, WorkingDir: s.WorkDir, Hostname: s.Hostname, Labels: s.Labels, StopSignal: s.StopSignal,
+	}
+	if s.StopGrace > 0 {
+		seconds := int((s.StopGrace + time.Second - 1) / time.Second)
+		c.StopTimeout = &seconds
+	}
+	return c
+}
+
+// hostConfig is the half that is about this host.
+func (s Spec) hostConfig() *container.HostConfig {
+	h := &container.HostConfig{
+		NetworkMode:   "host", // the runtime replaces it by the pod's namespace
+		Runtime:       RuntimeName,
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		LogConfig:     container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "2"}},
+		Mounts:        mounts(s.Mounts),
+	}
+	h.CgroupParent = s.Slice
+	h.Memory = int64(s.Memory)
+	h.MemorySwap = int64(s.Memory) // no swap on top of it
+	h.NanoCPUs = int64(s.CPU) * 1e6
+	restrict(h)
+	return h
+}
+
+// restrict takes away what no container of a tenant gets. The engine's default seccomp and
+// AppArmor profiles stay on.
+func restrict(h *container.HostConfig) {
+	limit := int64(pidsLimit)
+	h.PidsLimit = &limit
+	h.CapDrop = []string{"ALL"}
+	h.CapAdd = []string{"NET_BIND_SERVICE"}
+	h.SecurityOpt = []string{"no-new-privileges"}
+}
+
+func mounts(ms []Mount) []mount.Mount {
+	var out []mount.Mount
+	for _, m := range ms {
+		out = append(out, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	return out
+}
+
+// environment gives NAME=value, sorted by name.
+func environment(env map[string]string) []string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, k+"="+env[k])
+	}
+	return out
+}
+
+func ourLabels(all map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range all {
+		if strings.HasPrefix(k, LabelPrefix) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []string {
+	var out []string
+	for k := range m {
+		out = append(out, string(k))
+	}
+	slices.Sort(out)
+	return out
+}
