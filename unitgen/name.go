@@ -1,0 +1,90 @@
+package unitgen
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"gearmesh.dev/api"
+)
+
+// Prefix opens the name of every unit of ours, so that one pattern finds them all.
+const Prefix = "gear-"
+
+// Target wants every pod at boot; enabling it is what makes a host come back by itself.
+const Target = "gear.target"
+
+// RunSlice holds the gear-run processes, outside the pods' own slices: a supervisor's memory
+// must not count against the container it looks after.
+const RunSlice = "gearrun.slice"
+
+// maxSlicePart bounds an escaped name in a slice's, in bytes: "gear-" + two of them + "-" +
+// ".slice" stays under NAME_MAX (255), which is the limit of unit names and of cgroup directories.
+const maxSlicePart = 118
+
+// ProjectSlice gives the slice of a project: "gear-my\x2dshop.slice" for my-shop.
+func ProjectSlice(project api.Name) string {
+	return Prefix + slicePart(project) + ".slice"
+}
+
+// PodSlice gives the slice of a pod, which systemd nests in the project's by its name:
+// "gear-my\x2dshop-web\x2d7f3k2.slice".
+func PodSlice(project, pod api.Name) string {
+	return Prefix + slicePart(project) + "-" + slicePart(pod) + ".slice"
+}
+
+// NetUnit gives the service that makes a pod's network: "gear-shop-web-7f3k2-net.service".
+// No container can be called net.
+func NetUnit(project, pod api.Name) string {
+	return fmt.Sprintf("%s%s-%s-net.service", Prefix, project, pod)
+}
+
+// ContainerUnit gives the service of a container: the first has the pod's name alone,
+// "gear-shop-web-7f3k2.service", the others add their own.
+//
+// Service names are for people and are not escaped, so two pods could want one name (project a,
+// pod b-c and project a-b, pod c). The uid in each file's head tells whose it is.
+func ContainerUnit(project, pod, container api.Name, first bool) string {
+	if first {
+		return fmt.Sprintf("%s%s-%s.service", Prefix, project, pod)
+	}
+	return fmt.Sprintf("%s%s-%s-%s.service", Prefix, project, pod, container)
+}
+
+// slicePart escapes a name for a slice, whose every "-" opens a new level. A name of many hyphens
+// outgrows what a unit name may be; its end is then replaced by a hash after "_", which no
+// name has.
+func slicePart(n api.Name) string {
+	escaped := Escape(string(n))
+	if len(escaped) <= maxSlicePart {
+		return escaped
+	}
+	sum := sha256.Sum256([]byte(n))
+	var b strings.Builder
+	for i := 0; b.Len() < maxSlicePart-40; i++ {
+		b.WriteString(Escape(string(n[i])))
+	}
+	return b.String() + "_" + hex.EncodeToString(sum[:16])
+}
+
+// Escape does what systemd-escape(1) does to a string that becomes a part of a unit name.
+func Escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '/':
+			b.WriteByte('-')
+		case c == '.' && i == 0, !plainUnitByte(c):
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func plainUnitByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == ':' || c == '_' || c == '.'
+}

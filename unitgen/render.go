@@ -1,0 +1,254 @@
+package unitgen
+
+import (
+	"fmt"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// Runner is the binary that every unit of a pod runs.
+const Runner = "/usr/local/bin/gear-run"
+
+// TasksPerContainer is how many processes and threads a container may have; a pod may have as
+// many as its containers together.
+const TasksPerContainer = 4096
+
+// stopSlack is what gear-run gets on top of a container's grace, to kill it and to say so.
+const stopSlack = 15 * time.Second
+
+// watchdog is how long gear-run may be silent before systemd starts it anew. Its container runs
+// on meanwhile and is adopted again.
+const watchdog = time.Minute
+
+const documentation = "https://gearmesh.dev/docs/debugging"
+
+// File is one unit file.
+type File struct {
+	Name string // of the unit, such as "gear-shop-web-7f3k2.service"
+	Text string
+}
+
+// Render gives the unit files of a pod: the project's slice (the same for all pods of the
+// project), then the pod's slice, network, and containers in their order. It depends on the parts
+// of the pod that never change. The error names every value that a unit file cannot carry; then there are no files.
+func Render(pod api.Pod) ([]File, error) {
+	if err := check(pod); err != nil {
+		return nil, fmt.Errorf("units of pod %q: %w", pod.Metadata.Name, err)
+	}
+	r := renderer{pod: pod}
+	r.projectSlice()
+	r.podSlice()
+	r.net()
+	for i := range pod.Spec.Template.Containers {
+		r.container(i)
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("units of pod %q: %w", pod.Metadata.Name, r.err)
+	}
+	return r.files, nil
+}
+
+// Wants gives the units of a pod that gear.target starts at boot: its containers; they require the rest.
+func Wants(pod api.Pod) []string {
+	var out []string
+	for i, c := range pod.Spec.Template.Containers {
+		out = append(out, ContainerUnit(pod.Metadata.Project, pod.Metadata.Name, c.Name, i == 0))
+	}
+	return out
+}
+
+// check refuses a pod whose names would make file names or commands of somebody's choosing. What
+// comes from the master has been validated; what comes from a disk may have been edited.
+func check(pod api.Pod) error {
+	m := pod.Metadata
+	for _, n := range []api.Name{m.Project, m.Name, pod.Spec.Service} {
+		if err := n.Validate(); err != nil {
+			return err
+		}
+	}
+	seen := map[api.Name]bool{"net": true}
+	for _, c := range pod.Spec.Template.Containers {
+		if err := c.Name.Validate(); err != nil {
+			return err
+		}
+		if seen[c.Name] {
+			return fmt.Errorf("the container name %q is taken", c.Name)
+		}
+		seen[c.Name] = true
+	}
+	return m.UID.Validate()
+}
+
+type renderer struct {
+	pod   api.Pod
+	files []File
+	err   error
+}
+
+func (r *renderer) add(name string, p *printer) {
+	if err := checkUnitName(name); err != nil {
+		p.fail("name", err)
+	}
+	if p.err != nil && r.err == nil {
+		r.err = fmt.Errorf("unit %q: %w", name, p.err)
+	}
+	r.files = append(r.files, File{Name: name, Text: p.b.String()})
+}
+
+// podFile opens a file that belongs to this pod alone.
+func (r *renderer) podFile() *printer {
+	p := newFile()
+	p.comment(uidKey, string(r.pod.Metadata.UID))
+	return p
+}
+
+func newFile() *printer {
+	p := &printer{}
+	p.b.WriteString(header + "\n")
+	return p
+}
+
+func (r *renderer) projectSlice() {
+	p := newFile()
+	p.section("Unit")
+	p.text("Description", fmt.Sprintf("Gearmesh project %s", r.pod.Metadata.Project))
+	p.word("Documentation", documentation)
+	r.add(ProjectSlice(r.pod.Metadata.Project), p)
+}
+
+func (r *renderer) podSlice() {
+	m := r.pod.Metadata
+	p := r.podFile()
+	p.section("Unit")
+	p.text("Description", fmt.Sprintf("Gearmesh pod %s/%s", m.Project, m.Name))
+	p.word("Documentation", documentation)
+	p.section("Slice")
+	p.yes("CPUAccounting")
+	p.yes("MemoryAccounting")
+	p.yes("TasksAccounting")
+	limits(p, r.pod.Spec.Template.Containers)
+	r.add(PodSlice(m.Project, m.Name), p)
+}
+
+// limits writes what the pod's containers may use together. A container without a limit makes
+// the pod one without: the others' limits are theirs alone, and the engine holds each to its own.
+func limits(p *printer, containers []api.Container) {
+	var sum api.Resources
+	cpu, memory := len(containers) > 0, len(containers) > 0
+	for _, c := range containers {
+		cpu, memory = cpu && c.Resources.CPU > 0, memory && c.Resources.Memory > 0
+		sum.CPU += c.Resources.CPU
+		sum.Memory += c.Resources.Memory
+	}
+	if cpu {
+		p.percent("CPUQuota", sum.CPU)
+	}
+	if memory {
+		p.bytes("MemoryMax", sum.Memory)
+	}
+	p.number("TasksMax", TasksPerContainer*max(1, len(containers)))
+}
+
+func (r *renderer) net() {
+	m := r.pod.Metadata
+	p := r.podFile()
+	p.section("Unit")
+	p.text("Description", fmt.Sprintf("Network of Gearmesh pod %s/%s", m.Project, m.Name))
+	p.word("Documentation", documentation)
+	p.units("After", "network-pre.target", "systemd-sysctl.service", "systemd-modules-load.service")
+	p.number("StartLimitIntervalSec", 0)
+	p.section("Service")
+	p.word("Type", "oneshot")
+	p.yes("RemainAfterExit")
+	p.command("ExecStart", Runner, "net-up", string(m.UID))
+	// Not ExecStop=: this one runs after a failed start too, and so no container can come up in a
+	// namespace that is laid by half.
+	p.command("ExecStopPost", Runner, "net-down", string(m.UID))
+	p.word("Restart", "on-failure")
+	p.span("RestartSec", 2*time.Second)
+	p.span("TimeoutStartSec", time.Minute)
+	p.span("TimeoutStopSec", time.Minute)
+	p.word("Slice", RunSlice)
+	r.journal(p, "")
+	// iptables of the older kind loads its kernel module itself.
+	p.word("CapabilityBoundingSet", capabilities+" CAP_SYS_MODULE")
+	harden(p)
+	r.add(NetUnit(m.Project, m.Name), p)
+}
+
+func (r *renderer) container(i int) {
+	m, c := r.pod.Metadata, r.pod.Spec.Template.Containers[i]
+	p := r.podFile()
+	p.section("Unit")
+	p.text("Description", fmt.Sprintf("Gearmesh pod %s/%s, container %s", m.Project, m.Name, c.Name))
+	p.word("Documentation", documentation)
+	net := NetUnit(m.Project, m.Name)
+	// Not Requires=: it would fail this unit for good when the network's first try fails. Without the
+	// namespace no container starts anyway, and gear-run goes on trying. PartOf= keeps the other
+	// half of Requires=: stopping or restarting the network does the same here, in order.
+	p.units("Wants", net)
+	p.units("PartOf", net)
+	// After alone: dockerd may die or be restarted, and no pod stops with it.
+	p.units("After", net, "docker.service")
+	p.number("StartLimitIntervalSec", 0)
+	r.service(p, c)
+	p.section("Install")
+	p.units("WantedBy", Target)
+	r.add(ContainerUnit(m.Project, m.Name, c.Name, i == 0), p)
+}
+
+func (r *renderer) service(p *printer, c api.Container) {
+	p.section("Service")
+	p.word("Type", "notify")
+	p.word("NotifyAccess", "main")
+	p.command("ExecStart", Runner, "run", string(r.pod.Metadata.UID)+"/"+string(c.Name))
+	p.word("Restart", "always")
+	p.word("RestartSec", "100ms") // the back-off lives in gear-run, which remembers
+	p.word("TimeoutStartSec", "infinity")
+	p.span("TimeoutStopSec", grace(c)+stopSlack)
+	p.span("WatchdogSec", watchdog)
+	p.word("KillMode", "mixed")
+	p.word("Slice", RunSlice)
+	p.number("OOMScoreAdjust", -900)
+	r.journal(p, c.Name)
+	p.word("CapabilityBoundingSet", capabilities)
+	harden(p)
+}
+
+func grace(c api.Container) time.Duration {
+	if c.StopGrace == 0 {
+		return api.DefaultStopGrace.Std()
+	}
+	return c.StopGrace.Std()
+}
+
+// journal names the pod in every line that the unit logs, so that journalctl GEAR_SERVICE=web
+// works with no tool of ours.
+func (r *renderer) journal(p *printer, container api.Name) {
+	m := r.pod.Metadata
+	p.text("SyslogIdentifier", string(m.Name))
+	p.quoted("LogExtraFields", "GEAR_PROJECT="+string(m.Project), "GEAR_SERVICE="+string(r.pod.Spec.Service),
+		"GEAR_POD="+string(m.Name))
+	if container != "" {
+		p.quoted("LogExtraFields", "GEAR_CONTAINER="+string(container))
+	}
+}
+
+// capabilities are what gear-run needs: entering and making namespaces, rules and links in them,
+// and directories that belong to containers' users.
+const capabilities = "CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_ADMIN CAP_NET_RAW CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_KILL"
+
+// harden takes from gear-run what it does not use. Nothing here gives it a mount namespace of its
+// own (ProtectSystem=, PrivateTmp= and their like would): what it mounts in /run/netns
+// must be seen by the host, and a copy of the host's mounts for each of hundreds of units would
+// pin every container's file system and cost each mount(2) hundreds of copies.
+func harden(p *printer) {
+	p.yes("NoNewPrivileges")
+	p.yes("LockPersonality")
+	p.yes("RestrictRealtime")
+	p.yes("RestrictSUIDSGID")
+	p.yes("MemoryDenyWriteExecute")
+	p.word("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK")
+	p.word("SystemCallArchitectures", "native")
+}

@@ -1,0 +1,120 @@
+package unitgen_test
+
+import (
+	"strings"
+	"testing"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/golden"
+	"gearmesh.dev/unitgen"
+)
+
+const uid = api.UID("k3v7qxw2m5n4a6bz")
+
+func pod(project, name api.Name, containers ...api.Container) api.Pod {
+	p := api.Pod{Header: api.Header{Kind: api.KindPod, Metadata: api.Metadata{Name: name, Project: project, UID: uid}}}
+	p.Spec.Service = "web"
+	p.Spec.Template.Containers = containers
+	return p
+}
+
+func shop() api.Pod {
+	return pod("my-shop", "web-7f3k2",
+		api.Container{Name: "main", Image: "shop", StopGrace: 30e9, Resources: api.Resources{CPU: 1500, Memory: 256 << 20}},
+		api.Container{Name: "log", Image: "log", Resources: api.Resources{CPU: 255, Memory: 64 << 20}})
+}
+
+func render(t testing.TB, p api.Pod) []unitgen.File {
+	t.Helper()
+	files, err := unitgen.Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestRenderGolden(t *testing.T) {
+	pods := map[string]api.Pod{
+		"two-containers": shop(),
+		"no-limits":      pod("shop", "web-1", api.Container{Name: "main", Resources: api.Resources{CPU: 500}}, api.Container{Name: "log"}),
+	}
+	for name, p := range pods {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			for _, f := range render(t, p) {
+				b.WriteString("==> " + f.Name + " <==\n" + f.Text + "\n")
+			}
+			golden.Equal(t, name+".txt", []byte(b.String()))
+		})
+	}
+}
+
+func TestRenderDependsOnWhatNeverChanges(t *testing.T) {
+	before, changed := shop(), shop()
+	changed.Metadata.Deleting, changed.Metadata.Revision = true, 9
+	changed.Spec.Host, changed.Spec.Term, changed.Status.Phase = "h1", 4, api.PhaseRunning
+	a, b := render(t, before), render(t, changed)
+	for i := range a {
+		if a[i] != b[i] {
+			t.Errorf("%s changed with the pod's state", a[i].Name)
+		}
+	}
+}
+
+func TestRenderRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(*api.Pod)
+		want   string
+	}{
+		"path in name":      {func(p *api.Pod) { p.Metadata.Name = "../../x" }, "has \".\""},
+		"newline":           {func(p *api.Pod) { p.Spec.Service = "a\nExecStart=/bin/sh" }, `has "\n"`},
+		"specifier":         {func(p *api.Pod) { p.Metadata.Project = "a%n" }, `has "%"`},
+		"no uid":            {func(p *api.Pod) { p.Metadata.UID = "" }, "uid"},
+		"container net":     {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "net" }, "is taken"},
+		"container twice":   {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "main" }, "is taken"},
+		"container $(x)":    {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "$(x)" }, `has "$"`},
+		"container with \\": {func(p *api.Pod) { p.Spec.Template.Containers[0].Name = `x\` }, `has "\\"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := shop()
+			tt.change(&p)
+			files, err := unitgen.Render(p)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || files != nil {
+				t.Fatalf("got %d files and %v, want none and %q", len(files), err, tt.want)
+			}
+		})
+	}
+}
+
+func TestWantsAreContainersOnly(t *testing.T) {
+	got := strings.Join(unitgen.Wants(shop()), " ")
+	if want := "gear-my-shop-web-7f3k2.service gear-my-shop-web-7f3k2-log.service"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOwner(t *testing.T) {
+	for _, f := range render(t, shop()) {
+		want := uid
+		if f.Name == unitgen.ProjectSlice("my-shop") {
+			want = ""
+		}
+		if got := unitgen.OwnerUID(f.Text); got != want || !unitgen.Owned(f.Text) {
+			t.Errorf("owner of %s is %q, want %q", f.Name, got, want)
+		}
+	}
+	if unitgen.Owned("[Unit]\n") || unitgen.OwnerUID("# uid: "+string(uid)+"\n") != "" {
+		t.Error("a stranger's file is taken for ours")
+	}
+}
+
+func TestNothingStopsPodsWithDockerd(t *testing.T) {
+	for _, f := range render(t, shop()) {
+		for line := range strings.Lines(f.Text) {
+			if strings.Contains(line, "docker") && !strings.HasPrefix(line, "After=") {
+				t.Errorf("%s: %s ties the pod to dockerd", f.Name, line)
+			}
+		}
+	}
+}
