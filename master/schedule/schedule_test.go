@@ -1,0 +1,164 @@
+package schedule_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/master/schedule"
+)
+
+const gi = api.Bytes(1 << 30)
+
+// host makes a ready host with 4 processors and 8 GiB.
+func host(name api.Name, labels map[string]string, change ...func(*api.Host)) api.Host {
+	h := api.Host{Header: api.Header{Kind: api.KindHost, Metadata: api.Metadata{Name: name, Labels: labels}}}
+	h.Status = api.HostStatus{State: api.HostReady, Capacity: api.Resources{CPU: 4000, Memory: 8 * gi}}
+	for _, f := range change {
+		f(&h)
+	}
+	return h
+}
+
+func cordoned(h *api.Host) { h.Spec.Cordoned = true }
+func lost(h *api.Host)     { h.Status.State = api.HostLost }
+
+func capacity(cpu api.CPU, memory api.Bytes) func(*api.Host) {
+	return func(h *api.Host) { h.Status.Capacity = api.Resources{CPU: cpu, Memory: memory} }
+}
+
+// pod makes a pod of project p.
+func pod(service, on api.Name, need api.Resources) api.Pod {
+	p := api.Pod{Spec: api.PodSpec{Service: service, Host: on}}
+	p.Metadata.Project = "p"
+	p.Spec.Template.Containers = []api.Container{{Resources: need}}
+	return p
+}
+
+func zone(z string) map[string]string { return map[string]string{"zone": z} }
+
+func TestPlace(t *testing.T) {
+	one := api.Resources{CPU: 1000, Memory: gi}
+	web := schedule.Request{Project: "p", Service: "web", Need: one}
+	tests := map[string]struct {
+		request schedule.Request
+		hosts   []api.Host
+		pods    []api.Pod
+		want    api.Decision
+	}{
+		"no hosts": {request: web, want: api.Decision{}},
+		"first by name": {request: web, hosts: []api.Host{host("b", nil), host("a", nil)},
+			want: api.Decision{Host: "a", Score: 1000, Reasons: []string{"host: 0 pods of the service", "in use: 0.0%, 0 pods"}}},
+		"every reason once, the first that holds": {
+			request: schedule.Request{Project: "p", Service: "web", Need: one,
+				Placement: api.Placement{Require: []api.Requirement{{Label: "zone", In: []string{"x"}}}}},
+			hosts: []api.Host{host("a", zone("x"), lost, cordoned), host("b", nil, cordoned), host("c", nil),
+				host("d", zone("x"), capacity(500, 0)), host("e", zone("x"), capacity(1000, 10))},
+			want: api.Decision{Rejected: map[api.Reason]int{api.ReasonHostNotReady: 1, api.ReasonCordoned: 1,
+				api.ReasonRequirement: 1, api.ReasonCPU: 1, api.ReasonMemory: 1}},
+		},
+		"not in, by host name": {
+			request: schedule.Request{Project: "p", Service: "web",
+				Placement: api.Placement{Require: []api.Requirement{{Label: "host", NotIn: []string{"a"}}}}},
+			hosts: []api.Host{host("a", nil), host("b", nil)},
+			want: api.Decision{Host: "b", Score: 1000, Reasons: []string{"host: 0 pods of the service", "in use: 0.0%, 0 pods"},
+				Rejected: map[api.Reason]int{api.ReasonRequirement: 1}},
+		},
+		"zones before hosts": {
+			request: schedule.Request{Project: "p", Service: "web", Placement: api.Placement{Spread: "zone"}},
+			hosts:   []api.Host{host("a", zone("x")), host("b", zone("x")), host("c", zone("y"))},
+			pods:    []api.Pod{pod("web", "a", one), pod("db", "c", one)},
+			want: api.Decision{Host: "c", Score: 750, Reasons: []string{
+				`zone "y": 0 pods of the service`, "host: 0 pods of the service", "in use: 25.0%, 1 pods"}},
+		},
+		"own pods before load": {
+			request: web, hosts: []api.Host{host("a", nil), host("b", nil)},
+			pods: []api.Pod{pod("web", "a", api.Resources{}), pod("db", "b", api.Resources{CPU: 3000})},
+			want: api.Decision{Host: "b", Score: 250, Reasons: []string{"host: 0 pods of the service", "in use: 75.0%, 1 pods"}},
+		},
+		"the fuller of processors and memory is the load": {
+			request: web, hosts: []api.Host{host("a", nil), host("b", nil)},
+			pods: []api.Pod{pod("x", "a", api.Resources{Memory: 4 * gi}), pod("y", "b", api.Resources{CPU: 1000, Memory: gi})},
+			want: api.Decision{Host: "b", Score: 750, Reasons: []string{"host: 0 pods of the service", "in use: 25.0%, 1 pods"}},
+		},
+		"fewest pods when nothing is asked for": {
+			request: schedule.Request{Project: "p", Service: "web"}, hosts: []api.Host{host("a", nil), host("b", nil)},
+			pods: []api.Pod{pod("x", "a", api.Resources{})},
+			want: api.Decision{Host: "b", Score: 1000, Reasons: []string{"host: 0 pods of the service", "in use: 0.0%, 0 pods"}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDeletedPodsTakeRoomButNotPartInTheSpread(t *testing.T) {
+	leaving := pod("web", "a", api.Resources{CPU: 3500})
+	leaving.Metadata.Deleting = true
+	gone := pod("web", "b", api.Resources{CPU: 3500})
+	gone.Metadata.Deleting, gone.Status.Phase = true, api.PhaseGone
+	hosts := []api.Host{host("a", nil), host("b", nil)}
+	got := schedule.Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}, hosts, []api.Pod{leaving, gone})
+	if got.Host != "b" || got.Rejected[api.ReasonCPU] != 1 {
+		t.Errorf("got %+v; want host b, and a without room", got)
+	}
+}
+
+func TestRetire(t *testing.T) {
+	old := pod("web", "a", api.Resources{})
+	c := schedule.NewCluster([]api.Host{host("a", nil), host("b", nil, cordoned)}, []api.Pod{old})
+	c.Retire(&old)
+	if d := c.Place(schedule.Request{Project: "p", Service: "web"}); d.Reasons[0] != "host: 0 pods of the service" {
+		t.Errorf("a retired pod still counts: %+v", d)
+	}
+}
+
+// BenchmarkPlace places pods on 5,000 hosts that hold 150,000 pods of 3,000 services already:
+// at random among the services, as after a mass failure, spread over zones and with requirements.
+func BenchmarkPlace(b *testing.B) {
+	hosts := make([]api.Host, 5000)
+	for i := range hosts {
+		hosts[i] = host(api.Name(fmt.Sprintf("h%04d", i)), map[string]string{"zone": fmt.Sprint("z", i%5), "disk": fmt.Sprint("d", i%2)},
+			capacity(64000, 256*gi))
+	}
+	pods := make([]api.Pod, 150_000)
+	for i := range pods {
+		pods[i] = pod(api.Name(fmt.Sprint("s", i%3000)), hosts[i*7%5000].Metadata.Name, api.Resources{CPU: 100, Memory: gi / 4})
+	}
+	for _, spread := range []string{"host", "zone"} {
+		b.Run(spread, func(b *testing.B) {
+			c := schedule.NewCluster(hosts, pods)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				i++
+				r := schedule.Request{Project: "p", Service: api.Name(fmt.Sprint("s", i*31%3000)), Need: api.Resources{CPU: 1, Memory: 1 << 20},
+					Placement: api.Placement{Spread: spread, Require: []api.Requirement{{Label: "disk", NotIn: []string{fmt.Sprint("d", i%3)}}}}}
+				if d := c.Place(r); d.Host == "" {
+					b.Fatalf("no host: %+v", d)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkNewCluster takes in 5,000 hosts and 150,000 pods.
+func BenchmarkNewCluster(b *testing.B) {
+	hosts := make([]api.Host, 5000)
+	for i := range hosts {
+		hosts[i] = host(api.Name(fmt.Sprintf("h%04d", i)), nil)
+	}
+	pods := make([]api.Pod, 150_000)
+	for i := range pods {
+		pods[i] = pod(api.Name(fmt.Sprint("s", i%3000)), hosts[i*7%5000].Metadata.Name, api.Resources{})
+	}
+	for b.Loop() {
+		schedule.NewCluster(hosts, pods)
+	}
+}
