@@ -157,7 +157,7 @@ func (l *Lab) wipe(ctx context.Context, h host) error {
 	if err := os.Remove(h.file("pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stopping host %q: %w", h.name, err)
 	}
-	if err := deleteNetNS(ctx, h.scope); err != nil {
+	if err := l.unplug(ctx, h); err != nil {
 		return err
 	}
 	return removeCgroups(ctx, hs, h.scope)

@@ -27,8 +27,8 @@ echo '# A lab host has no resolver but the one Gearmesh brings.' >"$etc/resolv.c
 mkdir -p "$etc/systemd/system" "$etc/systemd/journald.conf.d" "$etc/docker" "$tmp/var/log/journal" "$tmp/var/lib/docker"
 for unit in getty.target getty@.service serial-getty@.service console-getty.service container-getty@.service \
 	apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
-	fstrim.timer systemd-logind.service systemd-pstore.service systemd-sysctl.service \
-	systemd-modules-load.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount \
+	fstrim.timer systemd-pstore.service systemd-sysctl.service \
+	systemd-modules-load.service modprobe@.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount \
 	proc-sys-fs-binfmt_misc.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
 	sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount \
 	systemd-remount-fs.service systemd-journald-audit.socket systemd-udevd.service \

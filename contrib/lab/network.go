@@ -171,6 +171,20 @@ func (l *Lab) plugIn(ctx context.Context, h host, subnet netip.Prefix) error {
 		fmt.Sprintf("route add default via %s", nth(subnet, switchByte)))
 }
 
+// unplug removes the host's network namespace and its cable. The cable goes
+// first and explicitly: the kernel tears a namespace down some time after its
+// last process, and until then the name of the switch's port would be taken.
+func (l *Lab) unplug(ctx context.Context, h host) error {
+	if exists(filepath.Join(netnsDir, l.switchNS())) {
+		_, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{"ip", "-n", l.switchNS(), "link", "delete", "dev", h.name}})
+		var exit *hostexec.ExitError
+		if err != nil && !(errors.As(err, &exit) && strings.Contains(exit.Stderr, "Cannot find device")) {
+			return fmt.Errorf("unplugging host %q: %w", h.name, err)
+		}
+	}
+	return deleteNetNS(ctx, h.scope)
+}
+
 // setPort lets the switch forward a host's frames, or drop them silently in
 // both directions: the spanning tree states of a port, IEEE 802.1D. The host
 // keeps its carrier and notices nothing but silence.

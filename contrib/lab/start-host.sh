@@ -73,6 +73,13 @@ ln -s /proc/self/fd/1 "$root/dev/stdout"
 ln -s /proc/self/fd/2 "$root/dev/stderr"
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs "$root/run"
 
+# Every boot of a host is a boot of its own to journald and to leases.
+cat "$root/proc/sys/kernel/random/uuid" >"$root/run/boot_id"
+chmod 444 "$root/run/boot_id"
+mount --bind "$root/run/boot_id" "$root/proc/sys/kernel/random/boot_id"
+mount -o remount,bind,ro "$root/proc/sys/kernel/random/boot_id"
+rm "$root/run/boot_id"
+
 hostname "$LAB_HOST"
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
