@@ -1,0 +1,261 @@
+package linker
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"gearmesh.dev/api"
+)
+
+// The ports of a host that pods are mapped to (docs/architecture.md).
+const (
+	firstHostPort = 20000
+	lastHostPort  = 29999
+)
+
+// HostConfig is what a host's own rules are made of.
+type HostConfig struct {
+	Bridge  string       // the pods' bridge, such as "gear0"
+	PodNet  netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's
+	Address netip.Addr   // of the host, as other hosts reach it
+	Members []netip.Addr // of the mesh, this host among them or not; only they reach host ports that are not public
+	Open    []OpenPort   // ports of members' hosts that pods may reach besides host ports, such as a router's 80
+	Pods    []HostPod    // the pods on this host
+}
+
+// OpenPort is a port of hosts that pods may connect to.
+type OpenPort struct {
+	Protocol api.Protocol
+	Port     uint16
+}
+
+// HostPod is a pod as its host's rules see it.
+type HostPod struct {
+	Address netip.Addr
+	Ports   []api.HostPort
+}
+
+// mapping is one host port.
+type mapping struct {
+	protocol api.Protocol
+	port     uint16
+	pod      netip.AddrPort
+	name     api.Name
+	public   bool
+}
+
+// Gateway gives the bridge's own address, the first of PodNet: pods' way out, and their DNS server.
+func (c HostConfig) Gateway() netip.Addr { return c.PodNet.Masked().Addr().Next() }
+
+// HostPlan gives the rules of the host's own namespace. It fails when c lacks something, and
+// when two pods want one host port.
+func HostPlan(c HostConfig) (Rules, error) {
+	bridge, maps, err := c.check()
+	if err != nil {
+		return Rules{}, fmt.Errorf("planning the rules of the host: %w", err)
+	}
+	c.PodNet = c.PodNet.Masked()
+	c.Members = sortedAddrs(c.Members)
+	open := slices.Clone(c.Open)
+	slices.SortFunc(open, func(a, b OpenPort) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	c.Open = slices.Compact(open)
+	return Rules{
+		v4: []table{
+			filter(c.input(bridge), c.forward(bridge), c.toMembers()),
+			nat(c.arriving(bridge), own(), ports("GEAR-PORTS", maps, false), ports("GEAR-PUBLIC", maps, true), c.leaving(bridge)),
+			raw(c.guard(bridge)),
+		},
+		v6: []table{filter(no6("GEAR-FORWARD", "FORWARD", bridge), no6("GEAR-INPUT", "INPUT", bridge))},
+	}, nil
+}
+
+// guard drops packets whose addresses lie. It stands before connection tracking, so that replies
+// are seen with the addresses they have on the wire: those to 127.0.0.0/8 come from lo alone
+// (CVE-2020-8558), those of pods from the bridge alone, and nothing else from there.
+func (c HostConfig) guard(bridge iface) chain {
+	g := chain{name: "GEAR-RAW", hook: "PREROUTING"}
+	g.add(in(loIface), back)
+	g.add(toLoop, drop)
+	g.add(fromLoop, drop)
+	g.add(notFrom(c.PodNet), in(bridge), drop)
+	g.add(from(c.PodNet), notIn(bridge), drop)
+	return g
+}
+
+// arriving sends new flows for an address of this host to the host ports they may use. Others
+// go on to the host itself, where nobody listens on a host port, and are refused by the kernel.
+func (c HostConfig) arriving(bridge iface) chain {
+	a := chain{name: "GEAR-PREROUTING", hook: "PREROUTING"}
+	a.add(toOthers, back)
+	a.add(toLoop, back)
+	a.add(call("GEAR-PUBLIC"))
+	a.add(in(bridge), call("GEAR-PORTS"))
+	for _, m := range c.Members {
+		a.add(from(host(m)), call("GEAR-PORTS"))
+	}
+	return a
+}
+
+// own sends new flows that the host itself starts to host ports. Those to 127.0.0.0/8 are left
+// alone: they could only leave lo with route_localnet.
+func own() chain {
+	o := chain{name: "GEAR-OUTPUT", hook: "OUTPUT"}
+	o.add(toOthers, back)
+	o.add(toLoop, back)
+	o.add(call("GEAR-PORTS"))
+	return o
+}
+
+// ports translates host ports, all or the public ones, to pods.
+func ports(name string, maps []mapping, publicOnly bool) chain {
+	p := chain{name: name}
+	for _, m := range maps {
+		if m.public || !publicOnly {
+			p.add(dport(m.protocol, m.port), because("port", m.name), dnat(m.pod))
+		}
+	}
+	return p
+}
+
+// leaving gives pods' flows the host's address on their way out. The bridge's address is in
+// the same network, and what the host says to itself from there stays as it is. Those that come back to a pod of
+// this host get the bridge's address: a pod that reached itself would otherwise see a packet from its
+// own address, which the kernel drops as a martian.
+func (c HostConfig) leaving(bridge iface) chain {
+	l := chain{name: "GEAR-POSTROUTING", hook: "POSTROUTING"}
+	l.add(out(loIface), back)
+	l.add(from(c.PodNet), masquerade)
+	return l
+}
+
+// forward lets pods out, and in only what came to a host port. It decides nothing about packets
+// that no pod is part of.
+func (c HostConfig) forward(bridge iface) chain {
+	f := chain{name: "GEAR-FORWARD", hook: "FORWARD"}
+	f.add(in(bridge), known, accept)
+	f.add(out(bridge), known, accept)
+	f.add(out(bridge), wasDNAT, accept)
+	f.add(in(bridge), out(bridge), overTCP, reset)
+	f.add(in(bridge), out(bridge), unreachable)
+	f.add(out(bridge), drop)
+	for _, m := range c.Members {
+		f.add(to(host(m)), in(bridge), call("GEAR-MEMBERS"))
+	}
+	f.add(in(bridge), accept)
+	return f
+}
+
+// toMembers is what pods may reach on hosts of the mesh: host ports, open ports, and ping; not ssh,
+// the agents, gossip or the master.
+func (c HostConfig) toMembers() chain {
+	m := chain{name: "GEAR-MEMBERS"}
+	m.add(dports(api.TCP, firstHostPort, lastHostPort), accept)
+	m.add(dports(api.UDP, firstHostPort, lastHostPort), accept)
+	for _, o := range c.Open {
+		m.add(dport(o.Protocol, o.Port), accept)
+	}
+	m.add(overICMP, accept)
+	m.add(overTCP, reset)
+	m.add(unreachable)
+	return m
+}
+
+// input is what pods may reach on this host: DNS, open ports, and ping. Host ports never
+// come here, since they are translated before.
+func (c HostConfig) input(bridge iface) chain {
+	i := chain{name: "GEAR-INPUT", hook: "INPUT"}
+	i.add(notIn(bridge), back)
+	i.add(known, accept)
+	i.add(to(host(c.Gateway())), dport(api.TCP, 53), accept)
+	i.add(to(host(c.Gateway())), dport(api.UDP, 53), accept)
+	for _, o := range c.Open {
+		i.add(dport(o.Protocol, o.Port), accept)
+	}
+	i.add(overICMP, accept)
+	i.add(overTCP, reset)
+	i.add(unreachable)
+	return i
+}
+
+// no6 keeps IPv6 off the bridge: pods have none, and a link-local address must not be a way
+// around the rules for IPv4.
+func no6(name, hook string, bridge iface) chain {
+	c := chain{name: name, hook: hook}
+	c.add(in(bridge), drop)
+	if hook == "FORWARD" {
+		c.add(out(bridge), drop)
+	}
+	return c
+}
+
+// check gives the checked name of the bridge and the host ports, sorted.
+func (c HostConfig) check() (iface, []mapping, error) {
+	bridge, err := checkIface(c.Bridge)
+	if err != nil {
+		return "", nil, fmt.Errorf("bridge: %w", err)
+	}
+	if !c.PodNet.IsValid() || !c.PodNet.Addr().Is4() || c.PodNet.Bits() > 30 {
+		return "", nil, fmt.Errorf("pod network %s: an IPv4 network of at least 4 addresses is needed, such as 10.127.0.0/16", c.PodNet)
+	}
+	if err := checkAddr(c.Address); err != nil {
+		return "", nil, fmt.Errorf("host: %w", err)
+	}
+	for _, m := range c.Members {
+		if err := checkAddr(m); err != nil {
+			return "", nil, fmt.Errorf("member: %w", err)
+		}
+	}
+	for _, o := range c.Open {
+		if err := checkPort(o.Protocol, o.Port); err != nil {
+			return "", nil, fmt.Errorf("open port: %w", err)
+		}
+	}
+	maps, err := c.mappings()
+	return bridge, maps, err
+}
+
+// mappings gives the host ports, sorted by port and protocol.
+func (c HostConfig) mappings() ([]mapping, error) {
+	var maps []mapping
+	for _, p := range c.Pods {
+		if err := checkAddr(p.Address); err != nil {
+			return nil, fmt.Errorf("pod: %w", err)
+		}
+		if !c.PodNet.Contains(p.Address) {
+			return nil, fmt.Errorf("pod %s is not in the pod network %s", p.Address, c.PodNet)
+		}
+		for _, hp := range p.Ports {
+			if err := checkHostPort(hp); err != nil {
+				return nil, fmt.Errorf("pod %s: port %q: %w", p.Address, hp.Name, err)
+			}
+			maps = append(maps, mapping{hp.Protocol, hp.HostPort, netip.AddrPortFrom(p.Address, hp.Port), hp.Name, hp.Public})
+		}
+	}
+	slices.SortFunc(maps, func(a, b mapping) int {
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.protocol, b.protocol))
+	})
+	for i := 1; i < len(maps); i++ {
+		if a, b := maps[i-1], maps[i]; a.port == b.port && a.protocol == b.protocol {
+			return nil, fmt.Errorf("host port %d/%s is wanted by pod %s and by pod %s", a.port, a.protocol, a.pod.Addr(), b.pod.Addr())
+		}
+	}
+	return maps, nil
+}
+
+func checkHostPort(hp api.HostPort) error {
+	if err := hp.Name.Validate(); err != nil {
+		return err
+	}
+	if err := checkPort(hp.Protocol, hp.Port); err != nil {
+		return err
+	}
+	return checkPort(hp.Protocol, hp.HostPort)
+}
+
+func sortedAddrs(addrs []netip.Addr) []netip.Addr {
+	return slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
+}

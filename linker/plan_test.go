@@ -1,0 +1,166 @@
+package linker_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/golden"
+	"gearmesh.dev/linker"
+)
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func backends(s ...string) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, b := range s {
+		out = append(out, netip.MustParseAddrPort(b))
+	}
+	return out
+}
+
+// link gives a link as the directory resolves it: nth service, on localhost too.
+func link(service string, n byte, port uint16, to ...string) api.LinkTarget {
+	return api.LinkTarget{Service: api.Name(service), Local: netip.AddrFrom4([4]byte{127, 1, 0, n}), Port: port,
+		Protocol: api.TCP, Localhost: true, Retarget: api.Drain, Backends: backends(to...)}
+}
+
+// with gives a changed copy of a link.
+func with(l api.LinkTarget, change func(*api.LinkTarget)) api.LinkTarget {
+	change(&l)
+	return l
+}
+
+func TestPodPlan(t *testing.T) {
+	second := with(link("db2", 2, 5432, "192.0.2.9:20007"), func(l *api.LinkTarget) { l.Localhost = false })
+	dns := with(link("stats", 3, 8125), func(l *api.LinkTarget) { l.Protocol = api.UDP })
+	tests := map[string][]api.LinkTarget{
+		"none":     nil,
+		"one":      {link("db", 1, 5432, "192.0.2.2:20001")},
+		"three":    {link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.2:20001", "192.0.2.2:20001")},
+		"several":  {dns, second, link("db", 1, 5432, "192.0.2.2:20001")},
+		"nowhere":  {link("db", 1, 5432)},
+		"udp-only": {with(dns, func(l *api.LinkTarget) { l.Localhost = false })},
+	}
+	for name, links := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, err := linker.PodPlan(addr("10.127.0.5"), links)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Equal(t, "pod-"+name+".rules", []byte(r.String()))
+		})
+	}
+}
+
+func TestPodPlanIgnoresOrder(t *testing.T) {
+	links := []api.LinkTarget{link("a", 1, 1, "192.0.2.2:1", "192.0.2.3:1"), link("b", 2, 2), link("c", 3, 3, "192.0.2.1:4")}
+	want, err := linker.PodPlan(addr("10.127.0.5"), links)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(links)
+	slices.Reverse(links[2].Backends)
+	got, err := linker.PodPlan(addr("10.127.0.5"), links)
+	if err != nil || !got.Equal(want) {
+		t.Fatalf("got %v\n%s, want\n%s", err, got, want)
+	}
+}
+
+func TestPodPlanRefuses(t *testing.T) {
+	good := link("db", 1, 5432, "192.0.2.2:20001")
+	tests := map[string]struct {
+		link api.LinkTarget
+		want string
+	}{
+		"no service":      {with(good, func(l *api.LinkTarget) { l.Service = "" }), "a name is needed"},
+		"hostile service": {with(good, func(l *api.LinkTarget) { l.Service = "a\n-A INPUT" }), "only a-z, 0-9"},
+		"zero local":      {with(good, func(l *api.LinkTarget) { l.Local = netip.Addr{} }), "127.1.0.1"},
+		"local elsewhere": {with(good, func(l *api.LinkTarget) { l.Local = addr("192.0.2.1") }), "loopback address"},
+		"IPv6 local":      {with(good, func(l *api.LinkTarget) { l.Local = addr("::1") }), "IPv4 loopback"},
+		"port 0":          {with(good, func(l *api.LinkTarget) { l.Port = 0 }), "1 to 65535"},
+		"protocol":        {with(good, func(l *api.LinkTarget) { l.Protocol = "sctp" }), "tcp or udp"},
+		"no protocol":     {with(good, func(l *api.LinkTarget) { l.Protocol = "" }), "tcp or udp"},
+		"zero backend":    {with(good, func(l *api.LinkTarget) { l.Backends = make([]netip.AddrPort, 1) }), "an address is needed"},
+		"IPv6 backend":    {with(good, func(l *api.LinkTarget) { l.Backends = backends("[2001:db8::1]:80") }), "IPv4 is needed"},
+		"mapped backend":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("[::ffff:192.0.2.1]:80") }), "IPv4 is needed"},
+		"backend port 0":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("192.0.2.1:0") }), "1 to 65535"},
+		"loop backend":    {with(good, func(l *api.LinkTarget) { l.Backends = backends("127.0.0.1:80") }), "not that of a host"},
+		"place taken":     {link("other", 2, 80), "already that of link"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := linker.PodPlan(addr("10.127.0.5"), []api.LinkTarget{tt.link, link("first", 9, 80)})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := linker.PodPlan(netip.Addr{}, nil); err == nil {
+		t.Error("a pod without address was accepted")
+	}
+}
+
+// hostConfig is a host with two pods and one neighbour.
+func hostConfig() linker.HostConfig {
+	return linker.HostConfig{
+		Bridge: "gear0", PodNet: netip.MustParsePrefix("10.127.0.0/16"), Address: addr("192.0.2.1"),
+		Members: []netip.Addr{addr("192.0.2.2"), addr("192.0.2.1")},
+		Open:    []linker.OpenPort{{Protocol: api.TCP, Port: 80}},
+		Pods: []linker.HostPod{
+			{Address: addr("10.127.0.6"), Ports: []api.HostPort{
+				{Name: "main", Protocol: api.TCP, Port: 80, HostPort: 20002, Public: true},
+				{Name: "dns", Protocol: api.UDP, Port: 53, HostPort: 20001}}},
+			{Address: addr("10.127.0.5"), Ports: []api.HostPort{{Name: "main", Protocol: api.TCP, Port: 5432, HostPort: 20001}}},
+		},
+	}
+}
+
+func TestHostPlan(t *testing.T) {
+	bare := hostConfig()
+	bare.Members, bare.Open, bare.Pods = nil, nil, nil
+	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare} {
+		t.Run(name, func(t *testing.T) {
+			r, err := linker.HostPlan(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Equal(t, "host-"+name+".rules", []byte(r.String()))
+		})
+	}
+}
+
+func TestHostPlanRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(*linker.HostConfig)
+		want   string
+	}{
+		"no bridge":       {func(c *linker.HostConfig) { c.Bridge = "" }, "1 to 15"},
+		"hostile bridge":  {func(c *linker.HostConfig) { c.Bridge = "g -j ACCEPT" }, "1 to 15"},
+		"long bridge":     {func(c *linker.HostConfig) { c.Bridge = "gear0gear0gear0g" }, "1 to 15"},
+		"no network":      {func(c *linker.HostConfig) { c.PodNet = netip.Prefix{} }, "pod network"},
+		"IPv6 network":    {func(c *linker.HostConfig) { c.PodNet = netip.MustParsePrefix("fd00::/64") }, "IPv4 network"},
+		"no address":      {func(c *linker.HostConfig) { c.Address = netip.Addr{} }, "an address is needed"},
+		"IPv6 member":     {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fd00::1")} }, "IPv4 is needed"},
+		"open port 0":     {func(c *linker.HostConfig) { c.Open[0].Port = 0 }, "1 to 65535"},
+		"pod elsewhere":   {func(c *linker.HostConfig) { c.Pods[0].Address = addr("192.0.2.7") }, "not in the pod network"},
+		"no pod address":  {func(c *linker.HostConfig) { c.Pods[0].Address = netip.Addr{} }, "an address is needed"},
+		"port 0":          {func(c *linker.HostConfig) { c.Pods[0].Ports[0].Port = 0 }, "1 to 65535"},
+		"host port 0":     {func(c *linker.HostConfig) { c.Pods[0].Ports[0].HostPort = 0 }, "1 to 65535"},
+		"no protocol":     {func(c *linker.HostConfig) { c.Pods[0].Ports[0].Protocol = "" }, "tcp or udp"},
+		"hostile name":    {func(c *linker.HostConfig) { c.Pods[0].Ports[0].Name = "a b" }, "only a-z"},
+		"host port twice": {func(c *linker.HostConfig) { c.Pods[0].Ports[0].HostPort = 20001 }, "wanted by pod"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := hostConfig()
+			tt.change(&c)
+			_, err := linker.HostPlan(c)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,133 @@
+package linker
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"gearmesh.dev/api"
+)
+
+// The interfaces of a pod.
+const (
+	podIface iface = "eth0"
+	loIface  iface = "lo"
+)
+
+// localhost is the address that links share.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// PodPlan gives the rules of a pod's namespace, for a pod with that address and those links.
+// It fails when a link has no loopback address, a port 0, a backend that is no IPv4 host, or the same
+// place as another one.
+func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
+	if err := checkAddr(pod); err != nil {
+		return Rules{}, fmt.Errorf("planning the rules of a pod: %w", err)
+	}
+	links, err := sortedLinks(links)
+	if err != nil {
+		return Rules{}, fmt.Errorf("planning the rules of pod %s: %w", pod, err)
+	}
+	guard := chain{name: "GEAR-RAW", hook: "PREROUTING"}
+	guard.add(toLoop, notIn(loIface), drop)
+	laid := chain{name: "GEAR-LINKS", hook: "OUTPUT"}
+	refused := chain{name: "GEAR-REJECT", hook: "OUTPUT"}
+	refused6 := chain{name: "GEAR-REJECT", hook: "OUTPUT"}
+	for _, l := range links {
+		for _, a := range locals(l) {
+			laid.balance(l, a)
+			if len(l.Backends) == 0 {
+				refused.add(to(host(a)), dport(l.Protocol, l.Port), asked, because("link", l.Service), refusal(l.Protocol, unreachable))
+			}
+		}
+		if l.Localhost {
+			refused6.add(toLoop6, dport(l.Protocol, l.Port), asked, because("link", l.Service), refusal(l.Protocol, noPort6))
+		}
+	}
+	source := chain{name: "GEAR-SNAT", hook: "POSTROUTING"}
+	source.add(fromLoop, out(podIface), snat(pod))
+	return Rules{
+		v4: []table{filter(refused), nat(laid, source), raw(guard)},
+		v6: []table{filter(refused6)},
+	}, nil
+}
+
+// balance sends flows from a link's place to its backends: the first of n takes one flow in n, the next
+// one in n-1 of what is left, and the last takes what is left without a condition,
+// so that rounding loses no flow.
+func (c *chain) balance(l api.LinkTarget, at netip.Addr) {
+	for i, b := range l.Backends {
+		words := []word{to(host(at)), dport(l.Protocol, l.Port), because("link", l.Service)}
+		if left := len(l.Backends) - i; left > 1 {
+			words = append(words, oneIn(left))
+		}
+		c.add(append(words, dnat(b))...)
+	}
+}
+
+// locals gives the addresses in the pod that are a link's.
+func locals(l api.LinkTarget) []netip.Addr {
+	if l.Localhost && l.Local != localhost {
+		return []netip.Addr{localhost, l.Local}
+	}
+	return []netip.Addr{l.Local}
+}
+
+// refusal is how a protocol says at once that nobody listens.
+func refusal(p api.Protocol, other word) word {
+	if p == api.TCP {
+		return reset
+	}
+	return other
+}
+
+// sortedLinks checks the links and gives them in the order of their places, backends sorted
+// and each but once.
+func sortedLinks(links []api.LinkTarget) ([]api.LinkTarget, error) {
+	type place struct {
+		addr     netip.Addr
+		port     uint16
+		protocol api.Protocol
+	}
+	taken := map[place]api.Name{}
+	links = slices.Clone(links)
+	for i, l := range links {
+		if err := checkLink(l); err != nil {
+			return nil, fmt.Errorf("link %q: %w", l.Service, err)
+		}
+		for _, a := range locals(l) {
+			p := place{a, l.Port, l.Protocol}
+			if other, ok := taken[p]; ok {
+				return nil, fmt.Errorf("link %q: %s:%d/%s is already that of link %q", l.Service, a, l.Port, l.Protocol, other)
+			}
+			taken[p] = l.Service
+		}
+		links[i].Backends = slices.Compact(slices.SortedFunc(slices.Values(l.Backends), netip.AddrPort.Compare))
+	}
+	slices.SortFunc(links, func(a, b api.LinkTarget) int {
+		return cmp.Or(a.Local.Compare(b.Local), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return links, nil
+}
+
+func checkLink(l api.LinkTarget) error {
+	if err := l.Service.Validate(); err != nil {
+		return err
+	}
+	if !l.Local.Is4() || !l.Local.IsLoopback() {
+		return fmt.Errorf("local address %s: an IPv4 loopback address is needed, such as 127.1.0.1", l.Local)
+	}
+	if err := checkPort(l.Protocol, l.Port); err != nil {
+		return err
+	}
+	for _, b := range l.Backends {
+		if err := checkAddr(b.Addr()); err != nil {
+			return fmt.Errorf("backend %s: %w", b, err)
+		}
+		if err := checkPort(l.Protocol, b.Port()); err != nil {
+			return fmt.Errorf("backend %s: %w", b, err)
+		}
+	}
+	return nil
+}
