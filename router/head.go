@@ -1,0 +1,96 @@
+package router
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// unknownBackend answers for host names that no service has.
+const unknownBackend = "gear_unknown"
+
+// The reasons behind the lines of headText:
+//
+//   - hard-stop-after and mworker-max-reloads bound how many old workers, kept alive by long connections,
+//     stand beside the new one.
+//   - redispatch 1 sends every retry to another server, without the pause before a retry on the same one; with
+//     the short connect timeout, a dead server costs some of the request's time but not the request.
+//   - empty-response retries when a server died with the request in hand. Only GET, HEAD and OPTIONS may be sent twice
+//     (RFC 9110, section 9.2.2), so it is turned off for every other method.
+//   - There are no active checks: readiness comes from the agents, and a router per host that checks 100,000 pods
+//     would be a load of its own.
+//   - fhdr, unlike hdr, does not split at commas; host_only cuts the port and lowers the case.
+//   - A request's own X-Forwarded-For and Proxy headers are not believed; "Proxy" would become HTTP_PROXY in CGI programs.
+const headText = `# Written by gear, do not edit: it is written anew at each change.
+global
+    description %[1]s
+    maxconn %[2]d
+    stats socket %[3]s mode 600 level admin expose-fd listeners
+    stats timeout 1m
+    hard-stop-after 1h
+    mworker-max-reloads 50
+    log stderr format raw daemon notice
+%[4]s
+defaults
+    mode http
+    log global
+    option httplog
+    option dontlognull
+    option dontlog-normal
+    option log-separate-errors
+    option redispatch 1
+    retries 3
+    retry-on conn-failure empty-response
+    balance leastconn
+    timeout connect 1s
+    timeout client 60s
+    timeout server 60s
+    timeout queue 5s
+    timeout tunnel 1h
+    timeout client-fin 10s
+    timeout server-fin 10s
+    timeout http-request 10s
+    timeout http-keep-alive 15s
+    http-error status 503 content-type "text/plain; charset=utf-8" string "gear: no pod of this service is ready\n"
+
+frontend gear_http
+%[5]s    http-request disable-l7-retry unless METH_GET or METH_OPTIONS
+    http-request set-header X-Forwarded-For %%[src]
+    http-request set-header X-Forwarded-Proto http
+    http-request del-header Proxy
+    use_backend %%[req.fhdr(host),host_only,rtrim(.),map_str(%[6]s)]
+    default_backend ` + unknownBackend + `
+
+backend ` + unknownBackend + `
+    http-request return status 404 content-type "text/plain; charset=utf-8" string "gear: no service has this host name\n"
+`
+
+// head prints the sections that do not depend on the directory, and their id.
+func head(s Settings) (text, id string) {
+	sum := sha256.Sum256([]byte(headWith(s, "-")))
+	id = "gear-" + hex.EncodeToString(sum[:8])
+	return headWith(s, id), id
+}
+
+func headWith(s Settings, id string) string {
+	var user, binds strings.Builder
+	if s.User != "" {
+		fmt.Fprintf(&user, "    user %s\n", s.User)
+	}
+	if s.Chroot != "" {
+		fmt.Fprintf(&user, "    chroot %s\n", s.Chroot)
+	}
+	for _, b := range s.Bind {
+		fmt.Fprintf(&binds, "    bind %s%s\n", b, v6only(b.Addr().Is6()))
+	}
+	return fmt.Sprintf(headText, id, s.MaxConn, s.Socket, user.String(), binds.String(), s.MapFile())
+}
+
+// v6only keeps [::]:80 from claiming IPv4 too, which would clash with a line for 0.0.0.0:80.
+func v6only(is6 bool) string {
+	if is6 {
+		return " v6only"
+	}
+	return ""
+}

@@ -1,0 +1,91 @@
+// Package router drives a real HAProxy: it sends HTTP requests from outside to the pods of
+// services, by host name.
+//
+// Render, Diff and the printers are pure. Render makes a Config of the cluster's directory; Diff compares it with
+// what HAProxy runs and answers with commands for HAProxy's runtime socket where they are enough (endpoints come
+// and go, host names move) and with a reload where they are not (a backend is new, or has outgrown its slots). Run
+// is the daemon: it follows the directory, keeps the files on disk current, and asks HAProxy itself what it runs
+// instead of believing its own memory.
+//
+// Text that others wrote never becomes a directive: backend and server names are made of api.Name values, which have
+// one safe grammar; addresses are netip values without zones; host names stand in the map file alone. What does not
+// validate is left out and reported in Config.Skipped, so one tenant's bad part never stops the rest.
+//
+// Requests reach HAProxy 2.6 or later. The sources of what this package relies on are HAProxy's configuration.txt
+// and management.txt, chapter 9.3.
+package router
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"gearmesh.dev/api"
+)
+
+// Settings say where HAProxy listens and where its files are. The zero value of each field but
+// Bind means its default.
+type Settings struct {
+	Bind     []netip.AddrPort // addresses and ports for HTTP; at least one, 0.0.0.0:80 is usual
+	Dir      string           // directory of haproxy.cfg and hosts.map; /var/lib/gear/router
+	Socket   string           // HAProxy's runtime socket; /run/gear/haproxy.sock
+	Domain   api.Hostname     // when set, each service with a TCP port gets SERVICE-PROJECT.DOMAIN
+	User     string           // user that HAProxy's workers run as; empty leaves them root
+	Chroot   string           // directory that workers are locked into; empty for none
+	MaxConn  int              // most connections at a time; 20000
+	MinSlots int              // fewest server slots of a backend; 8
+}
+
+// File gives the path of the configuration.
+func (s Settings) File() string { return filepath.Join(s.Dir, "haproxy.cfg") }
+
+// MapFile gives the path of the map from host names to backends.
+func (s Settings) MapFile() string { return filepath.Join(s.Dir, "hosts.map") }
+
+// Default fills in what was left out.
+func (s Settings) Default() Settings {
+	s.Dir = cmp.Or(s.Dir, "/var/lib/gear/router")
+	s.Socket = cmp.Or(s.Socket, "/run/gear/haproxy.sock")
+	s.MaxConn = cmp.Or(s.MaxConn, 20000)
+	s.MinSlots = cmp.Or(s.MinSlots, 8)
+	return s
+}
+
+// Validate reports what would not stand safely in a configuration file. HAProxy splits lines at
+// blanks and expands ${...}, so paths and users have a narrow grammar here.
+func (s Settings) Validate() error {
+	var errs []error
+	if len(s.Bind) == 0 {
+		errs = append(errs, errors.New("router: no address to listen on; give one such as 0.0.0.0:80"))
+	}
+	for _, b := range s.Bind {
+		if !b.IsValid() || b.Addr().Zone() != "" || b.Port() == 0 {
+			errs = append(errs, fmt.Errorf("router: cannot listen on %q; an address and port such as 0.0.0.0:80 is needed", b.String()))
+		}
+	}
+	for what, path := range map[string]string{"directory": s.Dir, "socket": s.Socket, "chroot": s.Chroot} {
+		if path != "" && (!filepath.IsAbs(path) || !plain(path)) {
+			errs = append(errs, fmt.Errorf("router: %s %q: an absolute path of letters, digits, / . _ and - is needed", what, path))
+		}
+	}
+	if !plain(s.User) || strings.Contains(s.User, "/") {
+		errs = append(errs, fmt.Errorf("router: user %q: a name of letters, digits, _ and - is needed", s.User))
+	}
+	if s.Domain != "" {
+		errs = append(errs, s.Domain.Validate())
+	}
+	if s.MaxConn < 0 || s.MinSlots < 0 {
+		errs = append(errs, errors.New("router: numbers of connections and slots cannot be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// plain tells whether every byte of text is one that HAProxy takes literally outside quotes.
+func plain(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-", r))
+	}) < 0
+}
