@@ -23,11 +23,8 @@ const watchdog = time.Minute
 
 const documentation = "https://gearmesh.dev/docs/debugging"
 
-// File is one unit file.
-type File struct {
-	Name string // of the unit, such as "gear-shop-web-7f3k2.service"
-	Text string
-}
+// File is one unit file: the unit's name, such as "gear-shop-web-7f3k2.service", and its text.
+type File = api.TextFile
 
 // Render gives the unit files of a pod: the project's slice (the same for all pods of the
 // project), then the pod's slice, network, and containers in their order. It depends on the parts
