@@ -1,0 +1,233 @@
+// Package fakehost is a host in memory: it runs pods by noting that they run. The agent's fast
+// tests and make dev use it; the real host is package geard/realhost.
+//
+// It is faithful in what the agent can tell apart: units are installed before they are started, a
+// pod's containers report through podstate as gear-run does, and calls fail where a real host would.
+package fakehost
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard"
+	"gearmesh.dev/geard/podstate"
+)
+
+// Host is a machine in memory. Its fields may be set before it is used.
+type Host struct {
+	Dirs podstate.Dirs
+	// Missing holds images that no registry has.
+	Missing map[string]bool
+	// Crash names an operation ("install", "pull", "start", "remove") that does half of its work
+	// and then ends with ErrCrash, once.
+	Crash string
+	// Taken holds ports that something else listens on.
+	Taken map[uint16]bool
+
+	mu     sync.Mutex
+	pods   map[api.UID]*pod
+	rules  geard.HostRules
+	router bool
+	calls  []string
+}
+
+type pod struct {
+	name      api.Name
+	installed bool
+	started   int // how often
+	up        bool
+	stopped   bool
+	links     []api.LinkTarget
+}
+
+// ErrCrash is what an operation named by Crash ends with.
+var ErrCrash = errors.New("the host crashed here")
+
+var _ geard.Machine = (*Host)(nil)
+
+func (h *Host) podLocked(p api.Pod) *pod {
+	if h.pods == nil {
+		h.pods = map[api.UID]*pod{}
+	}
+	x := h.pods[p.Metadata.UID]
+	if x == nil {
+		x = &pod{name: p.Metadata.Name}
+		h.pods[p.Metadata.UID] = x
+	}
+	return x
+}
+
+func (h *Host) callLocked(what string, p api.Pod) bool {
+	h.calls = append(h.calls, what+" "+string(p.Metadata.Name))
+	crash := h.Crash == what
+	if crash {
+		h.Crash = ""
+	}
+	return crash
+}
+
+// Pods implements geard.Machine.
+func (h *Host) Pods(_ context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[api.UID]geard.UnitsState{}
+	for _, p := range pods {
+		if x := h.pods[p.Metadata.UID]; x != nil {
+			out[p.Metadata.UID] = geard.UnitsState{Installed: x.installed, Up: x.up, Stopped: x.stopped}
+		}
+	}
+	return out, nil
+}
+
+// Install implements geard.Machine.
+func (h *Host) Install(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.podLocked(p)
+	if h.callLocked("install", p) {
+		return ErrCrash
+	}
+	x.installed = true
+	return nil
+}
+
+// Pull implements geard.Machine.
+func (h *Host) Pull(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.callLocked("pull", p) {
+		return ErrCrash
+	}
+	for _, c := range p.Spec.Template.Containers {
+		if h.Missing[c.Image] {
+			return fmt.Errorf("image %q: not found", c.Image)
+		}
+	}
+	return nil
+}
+
+// Start implements geard.Machine.
+func (h *Host) Start(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.podLocked(p)
+	crash := h.callLocked("start", p)
+	if !x.installed {
+		return fmt.Errorf("pod %q has no units", p.Metadata.Name)
+	}
+	if !x.up {
+		x.up = true
+		x.started++
+	}
+	for _, c := range p.Spec.Template.Containers {
+		s := api.ContainerStatus{Name: c.Name, State: api.RunRunning, Ready: true, Started: time.Now()}
+		if err := h.Dirs.SaveRun(p.Metadata.UID, c.Name, s); err != nil {
+			return err
+		}
+	}
+	if crash {
+		return ErrCrash // systemd has the job and carries on
+	}
+	return nil
+}
+
+// Remove implements geard.Machine.
+func (h *Host) Remove(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.podLocked(p)
+	x.up = false
+	if h.callLocked("remove", p) {
+		return ErrCrash
+	}
+	delete(h.pods, p.Metadata.UID)
+	return nil
+}
+
+// Relink implements geard.Machine.
+func (h *Host) Relink(_ context.Context, l geard.PodLinks) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.pods[l.UID]
+	if x == nil || !x.up {
+		return geard.ErrNoNamespace
+	}
+	x.links = l.New
+	return nil
+}
+
+// HostRules implements geard.Machine.
+func (h *Host) HostRules(_ context.Context, r geard.HostRules) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rules = r
+	return nil
+}
+
+// PortFree implements geard.Machine.
+func (h *Host) PortFree(_ api.Protocol, port uint16) bool { return !h.Taken[port] }
+
+// Router implements geard.Machine.
+func (h *Host) Router(_ context.Context, on bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.router = on
+	return nil
+}
+
+// Reboot stops every pod and starts those with units again, as systemd does without the agent.
+func (h *Host) Reboot() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, x := range h.pods {
+		x.links = nil
+		if x.up = x.installed; x.up {
+			x.started++
+		}
+	}
+}
+
+// Stop stops a pod as an operator does with systemctl.
+func (h *Host) Stop(uid api.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pods[uid].up, h.pods[uid].stopped = false, true
+}
+
+// String prints the host: a line a pod, then the router, for tests to compare.
+func (h *Host) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var b strings.Builder
+	byName := func(x, y *pod) int { return cmp.Compare(x.name, y.name) }
+	for _, x := range slices.SortedFunc(maps.Values(h.pods), byName) {
+		state := "down"
+		if x.up {
+			state = "up"
+		}
+		fmt.Fprintf(&b, "%s %s started=%d", x.name, state, x.started)
+		for _, l := range x.links {
+			fmt.Fprintf(&b, " %s:%d→%v", l.Service, l.Port, l.Backends)
+		}
+		b.WriteString("\n")
+	}
+	if h.router {
+		b.WriteString("router\n")
+	}
+	return b.String()
+}
+
+// Calls gives what was asked of the host so far, in order.
+func (h *Host) Calls() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.calls)
+}
