@@ -31,7 +31,8 @@ type Detail struct {
 	Stale     bool      // its file has changed since systemd read it
 }
 
-// List gives the loaded units whose names match one of the glob patterns. A unit that is inactive and
+// List gives the loaded units whose names match one of the glob patterns; a backslash, which the
+// names of slices have, stands for itself (FNM_NOESCAPE of fnmatch(3)). A unit that is inactive and
 // that no other names is not loaded and not listed.
 func (m *Manager) List(ctx context.Context, patterns ...string) ([]Unit, error) {
 	var out []Unit
@@ -48,10 +49,6 @@ func (m *Manager) List(ctx context.Context, patterns ...string) ([]Unit, error) 
 	}
 	return out, nil
 }
-
-// Literal gives the pattern that matches one name alone: names of slices have backslashes, which
-// a glob takes for escapes.
-func Literal(name string) string { return strings.ReplaceAll(name, `\`, `\\`) }
 
 // Show gives the details of one service, and loads it for that if it must.
 func (m *Manager) Show(ctx context.Context, unit string) (Detail, error) {
@@ -136,11 +133,7 @@ func (m *Manager) outdated(ctx context.Context, names []string) ([]string, error
 	if len(names) == 0 {
 		return nil, nil
 	}
-	patterns := make([]string, len(names))
-	for i, n := range names {
-		patterns[i] = Literal(n)
-	}
-	units, err := m.List(ctx, patterns...)
+	units, err := m.List(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
