@@ -38,7 +38,8 @@ func withNamespace(config []byte, netns string) ([]byte, error) {
 func withNetwork(all []map[string]json.RawMessage, netns string) []map[string]json.RawMessage {
 	out := all[:0:0]
 	for _, ns := range all {
-		if string(bytes.TrimSpace(ns["type"])) != `"network"` {
+		var kind string
+		if json.Unmarshal(ns["type"], &kind); kind != "network" {
 			out = append(out, ns)
 		}
 	}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/runner"
+	"gearmesh.dev/unitgen"
+)
+
+// runContainer looks after a container, given as UID/CONTAINER.
+func runContainer(ctx context.Context, arg string, stdout, stderr io.Writer) error {
+	uid, container, err := splitArg(arg)
+	if err != nil {
+		return err
+	}
+	eng, err := engine.New(engine.Socket)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	stop := feedWatchdog()
+	defer stop()
+	code, err := runner.Run(ctx, runner.Config{
+		Engine:    eng,
+		Dirs:      podstate.Host(),
+		UID:       uid,
+		Container: container,
+		Unit:      unit,
+		Slice:     func(pod api.Pod) string { return unitgen.PodSlice(pod.Metadata.Project, pod.Metadata.Name) },
+		Notify:    notify,
+		Stdout:    stdout,
+		Stderr:    stderr,
+		Log:       slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+	})
+	if err == nil && code != 0 {
+		err = exitError(code)
+	}
+	return err
+}
+
+func splitArg(arg string) (api.UID, api.Name, error) {
+	u, c, _ := strings.Cut(arg, "/")
+	uid, container := api.UID(u), api.Name(c)
+	if err := uid.Validate(); err != nil {
+		return "", "", fmt.Errorf("%w: %w", err, errUsage)
+	}
+	if err := container.Validate(); err != nil {
+		return "", "", fmt.Errorf("container: %w: %w", err, errUsage)
+	}
+	return uid, container, nil
+}
+
+// unit names a container's unit.
+func unit(pod api.Pod, container api.Name) string {
+	first := len(pod.Spec.Template.Containers) > 0 && pod.Spec.Template.Containers[0].Name == container
+	return unitgen.ContainerUnit(pod.Metadata.Project, pod.Metadata.Name, container, first)
+}
+
+// notify speaks to systemd. Without systemd nobody listens, and that is fine.
+func notify(state string) { _, _ = daemon.SdNotify(false, state) }
+
+// feedWatchdog tells systemd that this process lives. It feeds from a goroutine of its own: an engine that
+// hangs is no reason to start gear-run anew, but a process that is frozen is.
+func feedWatchdog() (stop func()) {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var feeder sync.WaitGroup
+	feeder.Go(func() {
+		tick := time.NewTicker(interval / 2)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				notify("WATCHDOG=1")
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); feeder.Wait() }
+}
+
+// withoutTime leaves out what the journal adds itself.
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}

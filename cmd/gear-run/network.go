@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podnet"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/linker"
+)
+
+// netUp makes a pod's network.
+func netUp(ctx context.Context, uid string) error {
+	dirs := podstate.Host()
+	return podnet.Up(ctx, dirs, api.UID(uid), podnet.Hooks{
+		Links: layLinks,
+		Host:  func(ctx context.Context) error { return layHost(ctx, hostRules(dirs)) },
+	})
+}
+
+// netDown takes a pod's network away.
+func netDown(uid string) error { return podnet.Down(podstate.Host(), api.UID(uid)) }
+
+// layLinks puts a pod's links into its namespace.
+func layLinks(ctx context.Context, netns string, pod netip.Addr, links []api.LinkTarget) error {
+	rules, err := linker.PodPlan(pod, links)
+	if err != nil {
+		return err
+	}
+	return linker.Apply(ctx, netns, rules)
+}
+
+// hostRules is the file in which the agent keeps what it last made the host's rules of, a
+// linker.HostConfig: a host that powers on without an agent has its host ports from there.
+func hostRules(dirs podstate.Dirs) string {
+	return filepath.Join(dirs.State, "agent", "hostrules.json")
+}
+
+// layHost lays the host's own rules as the agent last had them. A host whose agent has never kept any has none.
+func layHost(ctx context.Context, file string) error {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the host's rules: %w", err)
+	}
+	var config linker.HostConfig
+	if err := json.Unmarshal(data, &config); err != nil {
+		return fmt.Errorf("reading the host's rules in %q: %w", file, err)
+	}
+	rules, err := linker.HostPlan(config)
+	if err != nil {
+		return fmt.Errorf("the host's rules in %q: %w", file, err)
+	}
+	return linker.Apply(ctx, "", rules)
+}

@@ -1,0 +1,192 @@
+package podnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// podIface is the pod's interface, as it is called inside.
+const podIface = "eth0"
+
+// bridgeMAC is set by hand: a bridge without one takes that of its lowest port, and so changes it,
+// and the pods' ARP caches go stale, whenever a pod comes or goes.
+func bridgeMAC() net.HardwareAddr { return net.HardwareAddr{0x02, 0x67, 0x72, 0x00, 0x00, 0x01} }
+
+// ensureBridge gives the bridge's index and makes it when it is not there. Rules of the host come
+// before it, so that no packet of a pod meets a host without them.
+func ensureBridge(ctx context.Context, rules func(context.Context) error) (int, error) {
+	link, err := netlink.LinkByName(Bridge)
+	if err == nil && link.Attrs().Flags&net.FlagUp != 0 {
+		return link.Attrs().Index, nil
+	}
+	if rules != nil {
+		if err := rules(ctx); err != nil {
+			return 0, fmt.Errorf("laying the rules of the host: %w", err)
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = Bridge, bridgeMAC()
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("making bridge %q: %w", Bridge, err)
+	}
+	return setupBridge()
+}
+
+// setupBridge gives the bridge its address and kernel settings. Up comes last: an up bridge is complete.
+func setupBridge() (int, error) {
+	link, err := netlink.LinkByName(Bridge)
+	if err != nil {
+		return 0, fmt.Errorf("bridge %q: %w", Bridge, err)
+	}
+	if err := sysctls([]sysctl{
+		{"net/ipv4/ip_forward", "1"},
+		{"net/ipv4/conf/" + Bridge + "/send_redirects", "0"}, // pods cannot reach each other directly: nothing to redirect to
+		{"net/ipv4/conf/" + Bridge + "/route_localnet", "0"},
+		{"net/ipv4/conf/" + Bridge + "/rp_filter", "1"}, // pods' addresses come from the bridge alone
+		{"net/ipv6/conf/" + Bridge + "/disable_ipv6", "1"},
+	}); err != nil {
+		return 0, err
+	}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(Gateway(), Prefix().Bits()))}
+	if err := netlink.AddrReplace(link, addr); err != nil {
+		return 0, fmt.Errorf("giving bridge %q its address: %w", Bridge, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return 0, fmt.Errorf("setting bridge %q up: %w", Bridge, err)
+	}
+	return link.Attrs().Index, nil
+}
+
+// ensureVeth makes the pod's veth, one end on the bridge, the other as eth0 in the namespace. A
+// pair whose pod end went with an earlier namespace does not exist: the kernel removes both ends.
+func ensureVeth(name string, bridge int, file string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil && link.Attrs().MasterIndex == bridge && link.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	if err != nil {
+		if link, err = makeVeth(name, bridge, file); err != nil {
+			return err
+		}
+	}
+	if err := netlink.LinkSetMasterByIndex(link, bridge); err != nil {
+		return fmt.Errorf("putting %q on the bridge: %w", name, err)
+	}
+	if err := netlink.LinkSetIsolated(link, true); err != nil {
+		return fmt.Errorf("isolating %q on the bridge: %w", name, err)
+	}
+	if err := sysctls([]sysctl{{"net/ipv6/conf/" + name + "/disable_ipv6", "1"}}); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("setting %q up: %w", name, err)
+	}
+	return nil
+}
+
+func makeVeth(name string, bridge int, file string) (netlink.Link, error) {
+	ns, err := open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex = name, bridge
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: podIface, PeerNamespace: netlink.NsFd(int(ns))}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return nil, fmt.Errorf("making veth %q: %w", name, err)
+	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("making veth %q: %w", name, err)
+	}
+	return link, nil
+}
+
+func removeVeth(name string) error {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing %q: %w", name, err)
+	}
+	return nil
+}
+
+// configure sets up the calling thread's namespace for a pod with that address.
+func configure(pod netip.Addr) error {
+	if err := sysctls(insideSysctls()); err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("setting the pod's loopback up: %w", err)
+	}
+	eth, err := netlink.LinkByName(podIface)
+	if err != nil {
+		return fmt.Errorf("the pod's interface %q: %w", podIface, err)
+	}
+	if err := netlink.AddrReplace(eth, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(pod, 32))}); err != nil {
+		return fmt.Errorf("giving the pod its address %s: %w", pod, err)
+	}
+	if err := netlink.LinkSetUp(eth); err != nil {
+		return fmt.Errorf("setting the pod's interface up: %w", err)
+	}
+	return routes(eth.Attrs().Index)
+}
+
+// routes lead everything to the gateway. It is on no subnet of the pod's /32, hence the first route.
+func routes(index int) error {
+	gw := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(Gateway(), 32))}
+	if err := netlink.RouteReplace(gw); err != nil {
+		return fmt.Errorf("routing to the gateway: %w", err)
+	}
+	all := &netlink.Route{LinkIndex: index, Gw: Gateway().AsSlice()}
+	if err := netlink.RouteReplace(all); err != nil {
+		return fmt.Errorf("setting the default route: %w", err)
+	}
+	return nil
+}
+
+// sysctl is a kernel setting: a path under /proc/sys and its value.
+type sysctl struct{ path, value string }
+
+// insideSysctls are the settings of a pod's namespace (kernel: Documentation/networking/ip-sysctl.rst).
+func insideSysctls() []sysctl {
+	return []sysctl{
+		{"net/ipv4/conf/all/route_localnet", "1"}, // links on 127.0.0.1 leave by eth0
+		{"net/ipv4/conf/" + podIface + "/route_localnet", "1"},
+		{"net/ipv4/ip_unprivileged_port_start", "0"}, // the namespace is the pod's own: port 80 needs no privilege
+		{"net/ipv6/conf/" + podIface + "/disable_ipv6", "1"},
+		{"net/ipv6/conf/default/disable_ipv6", "1"},
+	}
+}
+
+// sysctls writes settings. One that this kernel does not have (no IPv6) is left out.
+func sysctls(list []sysctl) error {
+	for _, s := range list {
+		err := os.WriteFile("/proc/sys/"+s.path, []byte(s.value), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("setting %q to %s: %w", s.path, s.value, err)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,138 @@
+// Package podnet makes a pod's network and takes it away: the namespace, its one interface, the
+// bridge of all pods, and the links that the disk remembers. `gear-run net-up UID` and `net-down UID` are
+// its commands, run by the pod's -net.service, so that a host powers on without an agent.
+//
+//	host                                   /run/netns/gear-UID
+//	gear0 10.127.0.1/16 ── gvUID… ═══════ eth0 10.127.x.y/32, default via 10.127.0.1
+//	                                        lo   127.0.0.0/8, ::1
+//
+// Pods do not see each other on the bridge (isolated ports); all they send goes to the gateway, where the
+// host's rules decide. net.ipv4.conf.*.route_localnet is on inside, because links on 127.0.0.1 need
+// it, and never on the host (CVE-2020-8558). A pod has no IPv6 but ::1.
+//
+// Up and Down may be repeated and may be cut short anywhere: Up makes what is missing, Down removes what is left.
+package podnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netns"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podstate"
+)
+
+// Bridge is the bridge that all pods of a host hang on.
+const Bridge = "gear0"
+
+// Prefix is the pods' network, the same on every host and never routed between them.
+func Prefix() netip.Prefix { return netip.MustParsePrefix("10.127.0.0/16") }
+
+// Gateway is the bridge's own address: the pods' way out and their DNS server.
+func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{10, 127, 0, 1}) }
+
+// Hooks lay netfilter rules; whoever calls Up joins them with package linker.
+type Hooks struct {
+	// Links lays a pod's links in the namespace behind the file netns. Up calls it last, so a namespace
+	// whose Up has returned has its links.
+	Links func(ctx context.Context, netns string, pod netip.Addr, links []api.LinkTarget) error
+	// Host lays the host's own rules. Up calls it only when there is no bridge yet, which is once after
+	// power-on; later the agent looks after them.
+	Host func(ctx context.Context) error
+}
+
+// VethName gives the name of the host's end of a pod's veth: at most 15 bytes (IFNAMSIZ).
+func VethName(uid api.UID) string { return "gv" + string(uid[:12]) }
+
+// Up makes the network of a pod from what is on disk.
+func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error {
+	if err := uid.Validate(); err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	net, links, err := load(dirs, uid)
+	if err != nil {
+		return err
+	}
+	bridge, err := ensureBridge(ctx, hooks.Host)
+	if err != nil {
+		return err
+	}
+	file := dirs.Namespace(uid)
+	if err := ensureNamespace(file); err != nil {
+		return err
+	}
+	if err := ensureVeth(VethName(uid), bridge, file); err != nil {
+		return err
+	}
+	if err := within(file, func() error { return configure(net.Address) }); err != nil {
+		return err
+	}
+	if err := hooks.Links(ctx, file, net.Address, links); err != nil {
+		return fmt.Errorf("laying the links of pod %s: %w", uid, err)
+	}
+	return nil
+}
+
+// load reads what Up needs. A pod whose links were never resolved has none.
+func load(dirs podstate.Dirs, uid api.UID) (podstate.Net, []api.LinkTarget, error) {
+	net, err := dirs.LoadNet(uid)
+	if err != nil {
+		return net, nil, err
+	}
+	if !Prefix().Contains(net.Address) || net.Address == Gateway() {
+		return net, nil, fmt.Errorf("pod %s has the address %s; want one of %s but %s", uid, net.Address, Prefix(), Gateway())
+	}
+	links, err := dirs.LoadLinks(uid)
+	if errors.Is(err, os.ErrNotExist) {
+		return net, nil, nil
+	}
+	return net, links, err
+}
+
+// Down removes the network of a pod: its veth, its namespace, and the records that would let
+// containers into it.
+func Down(dirs podstate.Dirs, uid api.UID) error {
+	if err := uid.Validate(); err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	file := dirs.Namespace(uid)
+	return errors.Join(
+		removeVeth(VethName(uid)),
+		removeNamespace(file),
+		removeRecords(filepath.Dir(dirs.Record("x")), file),
+	)
+}
+
+// removeRecords removes the records of containers that name the namespace.
+func removeRecords(dir, netnsFile string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing container records: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		data, err := os.ReadFile(path)
+		if err != nil || strings.TrimSpace(string(data)) != netnsFile {
+			continue // another pod's, or gone meanwhile
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("removing container records: %w", err)
+		}
+	}
+	return nil
+}
+
+// open opens a namespace by its file.
+func open(file string) (netns.NsHandle, error) {
+	ns, err := netns.GetFromPath(file)
+	if err != nil {
+		return ns, fmt.Errorf("opening network namespace %q: %w", file, err)
+	}
+	return ns, nil
+}

@@ -1,0 +1,250 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/atomicfile"
+)
+
+// Config is one container to look after.
+type Config struct {
+	Engine    Engine
+	Dirs      podstate.Dirs
+	UID       api.UID
+	Container api.Name
+	// Unit and Slice name the container's systemd unit and the slice of its pod.
+	Unit  func(pod api.Pod, container api.Name) string
+	Slice func(pod api.Pod) string
+	// Notify speaks sd_notify(3).
+	Notify         func(state string)
+	Stdout, Stderr io.Writer // get the container's output
+	Log            *slog.Logger
+}
+
+// run is a Config with what is on disk about it.
+type run struct {
+	Config
+	pod     api.Pod
+	spec    api.Container
+	net     podstate.Net
+	links   []api.LinkTarget
+	history history
+	keep    *keeper
+}
+
+// Run looks after the container until it ends, and gives its exit code; or until ctx is done, and
+// then stops it and gives 0. An error means that it could not be started; the state says why.
+func Run(ctx context.Context, c Config) (int, error) {
+	r, err := load(c)
+	if err != nil {
+		return 0, err
+	}
+	code, err := r.start(ctx)
+	if ctx.Err() != nil {
+		r.keep.set(func(s *api.ContainerStatus) {
+			*s = api.ContainerStatus{Name: s.Name, Unit: s.Unit, State: api.RunStopped, Restarts: s.Restarts, Reason: api.ReasonStopped}
+		})
+		return 0, err
+	}
+	return code, err
+}
+
+// load reads what is on disk of the container and its pod.
+func load(c Config) (*run, error) {
+	pod, err := c.Dirs.LoadPod(c.UID)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Config: c, pod: pod}
+	if r.spec, err = container(pod, c.Container); err != nil {
+		return nil, err
+	}
+	if r.net, err = c.Dirs.LoadNet(c.UID); err != nil {
+		return nil, err
+	}
+	if r.links, err = c.Dirs.LoadLinks(c.UID); err != nil {
+		c.Log.Warn("the pod's links could not be read", "error", err)
+	}
+	last, err := c.Dirs.LoadRun(c.UID, c.Container)
+	if err != nil {
+		c.Log.Warn("the last state of the container could not be read", "error", err)
+	}
+	last.Name, last.Unit = c.Container, c.Unit(pod, c.Container)
+	r.history = loadHistory(r.file(".history"))
+	r.keep = &keeper{dirs: c.Dirs, uid: c.UID, notify: c.Notify, log: c.Log, status: last}
+	return r, nil
+}
+
+// file gives the path of a file of the container's runtime state.
+func (r *run) file(suffix string) string {
+	return filepath.Join(r.Dirs.RunPod(r.UID), string(r.Container)+suffix)
+}
+
+// start finds out what there is, and goes on from there. An engine that goes away meanwhile is waited for.
+func (r *run) start(ctx context.Context) (int, error) {
+	for {
+		code, err := r.try(ctx)
+		if ctx.Err() != nil || !errors.Is(err, engine.ErrDown) && !errors.Is(err, engine.ErrExists) {
+			return code, err
+		}
+		r.awaitEngine(ctx)
+	}
+}
+
+// try does what decide says.
+func (r *run) try(ctx context.Context) (int, error) {
+	name := ContainerName(r.pod.Metadata.Project, r.pod.Metadata.Name, r.Container)
+	found, err := r.Engine.Inspect(ctx, name)
+	exists := err == nil
+	if err != nil && !errors.Is(err, engine.ErrNoContainer) {
+		return 0, err
+	}
+	last := r.keep.get()
+	switch decide(Labels(r.pod, r.Container), last, found, exists) {
+	case adopt:
+		r.Log.Info("adopting the running container", "id", found.ID)
+		return r.adopt(ctx, found, last)
+	case collect:
+		return r.ended(ctx, r.output(found.ID), found.Finished.Sub(found.Started), found.ExitCode)
+	case replace:
+		r.Log.Info("removing what is left of an earlier container", "id", found.ID)
+		if err := r.remove(ctx, found.ID); err != nil {
+			return 0, err
+		}
+	}
+	if r.backOff(ctx); ctx.Err() != nil {
+		return 0, nil
+	}
+	return r.create(ctx)
+}
+
+// backOff waits until the next try is due.
+func (r *run) backOff(ctx context.Context) {
+	wait := r.history.wait(time.Now())
+	if wait == 0 {
+		return
+	}
+	r.sayBackOff(r.history)
+	sleep(ctx, wait)
+}
+
+// sayBackOff makes the state say why nothing runs, and when it will be tried again.
+func (r *run) sayBackOff(h history) {
+	r.keep.set(func(s *api.ContainerStatus) {
+		s.State, s.Ready, s.ID, s.Reason = api.RunBackOff, false, "", h.Reason
+		s.Message = h.Message
+		if d := h.delay(); d > 0 {
+			s.Message += fmt.Sprintf("; next try in %s, at %s", d, h.Ended.Add(d).UTC().Format("15:04:05 MST"))
+		}
+	})
+}
+
+// create makes and starts a new container.
+func (r *run) create(ctx context.Context) (int, error) {
+	if err := ensureVolumes(r.Dirs, r.pod, r.spec); err != nil {
+		return r.notCreated(ctx, "", err)
+	}
+	id, err := r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod)))
+	if err != nil {
+		return r.notCreated(ctx, "", err)
+	}
+	// Before the start: the runtime refuses a container without a record.
+	if err := r.record(id); err != nil {
+		return r.notCreated(ctx, id, err)
+	}
+	if err := r.Engine.Start(ctx, id); err != nil {
+		return r.notCreated(ctx, id, err)
+	}
+	now := time.Now()
+	r.keep.set(func(s *api.ContainerStatus) {
+		if !s.Started.IsZero() {
+			s.Restarts++
+		}
+		s.State, s.Ready, s.ID, s.Started = api.RunRunning, r.spec.Ready == nil, id, now
+		r.sayReady(s, nil)
+	})
+	return r.supervise(ctx, id, now)
+}
+
+// record tells the OCI runtime which namespace the container gets.
+func (r *run) record(id string) error {
+	file := r.Dirs.Record(id)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("recording the network of container %q: %w", id, err)
+	}
+	return atomicfile.Write(file, []byte(r.Dirs.Namespace(r.UID)+"\n"), 0o644)
+}
+
+// notCreated keeps why the engine refused.
+func (r *run) notCreated(ctx context.Context, id string, cause error) (int, error) {
+	if ctx.Err() != nil {
+		if id != "" {
+			_ = r.remove(context.WithoutCancel(ctx), id)
+		}
+		return 0, nil
+	}
+	if errors.Is(cause, engine.ErrDown) || errors.Is(cause, engine.ErrExists) {
+		return 0, cause // not the container's fault; the next try removes what is there
+	}
+	if id != "" {
+		if err := r.remove(ctx, id); err != nil {
+			r.Log.Warn("a container that did not start could not be removed", "id", id, "error", err)
+		}
+	}
+	r.endedNow(0, api.ReasonCreateFailed, oneLine(cause.Error(), 1000))
+	return 0, cause
+}
+
+// adopt takes over a running container, with its readiness as it was: nothing has happened to it.
+func (r *run) adopt(ctx context.Context, found engine.Container, last api.ContainerStatus) (int, error) {
+	ready := r.spec.Ready == nil || last.Ready && last.ID == found.ID
+	r.keep.set(func(s *api.ContainerStatus) {
+		s.State, s.Ready, s.ID, s.Started = api.RunRunning, ready, found.ID, found.Started
+		r.sayReady(s, nil)
+	})
+	return r.supervise(ctx, found.ID, found.Started)
+}
+
+// sayReady sets the reason that goes with s.Ready: while it serves, why the run before ended.
+func (r *run) sayReady(s *api.ContainerStatus, why error) {
+	s.Reason, s.Message = r.history.Reason, r.history.Message
+	if !s.Ready {
+		s.Reason, s.Message = api.ReasonNotReady, "the readiness check has not passed yet"
+		if why != nil {
+			s.Message = oneLine(why.Error(), 300)
+		}
+	}
+}
+
+func (r *run) output(id string) *output {
+	o := &output{logs: r.Engine, id: id, stdout: r.Stdout, stderr: r.Stderr, file: r.file(".position"), log: r.Log}
+	o.load()
+	return o
+}
+
+// checker gives what asks the container whether it is ready.
+func (r *run) checker(id string, check api.Check) checker {
+	c := checker{check: check}
+	switch {
+	case check.TCP != nil:
+		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.TCP.Port)
+	case check.HTTP != nil:
+		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.HTTP.Port)
+	}
+	c.dial = func(ctx context.Context, address string) (net.Conn, error) {
+		return dialIn(ctx, r.Dirs.Namespace(r.UID), address)
+	}
+	c.exec = func(ctx context.Context, argv []string) (int, string, error) { return r.Engine.Exec(ctx, id, argv) }
+	return c
+}

@@ -1,0 +1,79 @@
+package runner
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/podstate"
+)
+
+// ContainerName gives the engine's name of a container: "gear.shop.web-7f3k2.main". Names have no
+// dots, so no two containers get the same one.
+func ContainerName(project, pod, container api.Name) string {
+	return fmt.Sprintf("gear.%s.%s.%s", project, pod, container)
+}
+
+// Labels gives the labels of a container of a pod. Two containers with the same uid, container
+// and hash are the same one.
+func Labels(pod api.Pod, container api.Name) map[string]string {
+	return map[string]string{
+		engine.LabelUID:       string(pod.Metadata.UID),
+		engine.LabelProject:   string(pod.Metadata.Project),
+		engine.LabelService:   string(pod.Spec.Service),
+		engine.LabelPod:       string(pod.Metadata.Name),
+		engine.LabelContainer: string(container),
+		engine.LabelHash:      pod.Spec.Hash,
+	}
+}
+
+// MakeSpec gives the container to create for a pod on this host, in the systemd slice.
+func MakeSpec(dirs podstate.Dirs, pod api.Pod, c api.Container, slice string) engine.Spec {
+	env := maps.Clone(pod.Spec.Template.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	maps.Copy(env, c.Env)
+	return engine.Spec{
+		Name:       ContainerName(pod.Metadata.Project, pod.Metadata.Name, c.Name),
+		Image:      c.Image,
+		Command:    c.Command,
+		Args:       c.Args,
+		Env:        env,
+		User:       c.User,
+		WorkDir:    c.WorkDir,
+		Hostname:   string(pod.Metadata.Name),
+		Labels:     Labels(pod, c.Name),
+		Slice:      slice,
+		Mounts:     mounts(dirs, pod, c),
+		CPU:        c.Resources.CPU,
+		Memory:     c.Resources.Memory,
+		StopSignal: c.StopSignal,
+		StopGrace:  c.StopGrace.Std(),
+	}
+}
+
+// mounts gives the pod's own name files, read-only, then its volumes.
+func mounts(dirs podstate.Dirs, pod api.Pod, c api.Container) []engine.Mount {
+	var out []engine.Mount
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+		out = append(out, engine.Mount{Source: filepath.Join(dirs.Pod(pod.Metadata.UID), name), Target: "/etc/" + name, ReadOnly: true})
+	}
+	for _, m := range c.Mounts {
+		dir := dirs.Volume(pod.Metadata.Project, pod.Spec.Service, m.Volume)
+		out = append(out, engine.Mount{Source: dir, Target: m.Path, ReadOnly: m.ReadOnly})
+	}
+	return out
+}
+
+// container finds a container of a pod.
+func container(pod api.Pod, name api.Name) (api.Container, error) {
+	for _, c := range pod.Spec.Template.Containers {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return api.Container{}, fmt.Errorf("pod %s/%s has no container %q", pod.Metadata.Project, pod.Metadata.Name, name)
+}
