@@ -84,6 +84,7 @@ type PodLinks struct {
 	UID      api.UID
 	Address  netip.Addr
 	Old, New []api.LinkTarget
+	Known    bool                  // Old is what was last laid, and not a guess from disk
 	Down     func(netip.Addr) bool // tells of a host address whether the mesh reports the host as failed
 }
 
@@ -156,7 +157,7 @@ func New(cfg Config) (*Agent, error) {
 // The longest times between two passes of a loop, for what no kick tells of.
 const (
 	reconcilePeriod = 10 * time.Second
-	networkPeriod   = 3 * time.Second // rules that others flushed are back within it
+	networkPeriod   = 4 * time.Second // rules that others flushed are back within it
 	reportPeriod    = 2 * time.Second // a quarter of the host's lease
 	peersPeriod     = 30 * time.Second
 	settle          = 10 * time.Millisecond

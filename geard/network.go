@@ -47,13 +47,16 @@ func (a *Agent) relink(ctx context.Context, pod api.Pod, net podstate.Net, down 
 	if len(want) == 0 || reflect.DeepEqual(known, want) {
 		return nil
 	}
-	onDisk, err := a.cfg.Dirs.LoadLinks(uid)
-	if err != nil || !reflect.DeepEqual(onDisk, want) {
+	old, err := a.cfg.Dirs.LoadLinks(uid)
+	if err != nil || !reflect.DeepEqual(old, want) {
 		if err := a.cfg.Dirs.SaveLinks(uid, want); err != nil {
 			return err
 		}
 	}
-	err = a.cfg.Machine.Relink(ctx, PodLinks{UID: uid, Address: net.Address, Old: onDisk, New: want, Down: down})
+	if known != nil {
+		old = known
+	}
+	err = a.cfg.Machine.Relink(ctx, PodLinks{UID: uid, Address: net.Address, Old: old, New: want, Known: known != nil, Down: down})
 	if errors.Is(err, ErrNoNamespace) {
 		return nil // it lays the links from disk when it is made
 	}

@@ -15,6 +15,10 @@ import (
 // stopping it, so that links and routers have let go of it.
 const drainDelay = 500 * time.Millisecond
 
+// restPeriod is how long a pod is left alone after a task, so that units which go down at once
+// are not started in a tight loop.
+const restPeriod = 2 * time.Second
+
 // held is a pod's state on disk.
 type held struct {
 	pod *api.Pod
@@ -124,8 +128,10 @@ func (a *Agent) finish(ctx context.Context, t Task, pod api.Pod, err error) {
 	a.mu.Lock()
 	w := a.workLocked(t.UID)
 	w.busy = false
-	if err == nil {
+	if err == nil && t.Op != OpStart {
 		w.failures, w.retry, w.progress = 0, time.Time{}, Progress{}
+	} else if err == nil {
+		w.failures, w.retry, w.progress = 0, time.Now().Add(restPeriod), Progress{}
 	} else if ctx.Err() == nil {
 		wait := min(time.Second<<min(w.failures, 6), time.Minute)
 		w.failures++
@@ -159,14 +165,15 @@ func (a *Agent) do(ctx context.Context, t Task, pod api.Pod, h held) error {
 // install puts a pod on disk, then its units, its images and its rules, then starts it. The disk
 // comes first: from there on the host finishes the work after any crash.
 func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
-	if h.pod == nil {
-		net, err := a.place(pod)
-		if err != nil {
-			return reasonError{api.ReasonNoPorts, err}
-		}
-		if err := a.cfg.Dirs.Save(pod, net, a.linkTargets(pod)); err != nil {
-			return err
-		}
+	if h.pod != nil {
+		return a.cfg.Machine.Install(ctx, pod) // whether it should be started, the next plan decides
+	}
+	net, err := a.place(pod)
+	if err != nil {
+		return Because(api.ReasonNoPorts, err)
+	}
+	if err := a.cfg.Dirs.Save(pod, net, a.linkTargets(pod)); err != nil {
+		return err
 	}
 	if err := a.cfg.Machine.Install(ctx, pod); err != nil {
 		return err
@@ -177,7 +184,7 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 	a.progress(pod, Progress{Phase: api.PhasePulling})
 	if err := a.cfg.Machine.Pull(ctx, pod); err != nil {
-		return reasonError{api.ReasonImagePull, err}
+		return err
 	}
 	a.progress(pod, Progress{Phase: api.PhaseStarting})
 	if err := a.layHostRules(ctx); err != nil {
@@ -219,6 +226,9 @@ func (a *Agent) place(pod api.Pod) (podstate.Net, error) {
 	net.HostAddress, net.Domain = a.cfg.Address, a.cfg.Domain
 	return net, err
 }
+
+// Because gives an error of a Machine the reason that the pod's status shows.
+func Because(reason api.Reason, err error) error { return reasonError{reason, err} }
 
 // reasonError gives an error the reason that the pod's status shows.
 type reasonError struct {

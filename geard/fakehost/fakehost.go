@@ -108,7 +108,7 @@ func (h *Host) Pull(_ context.Context, p api.Pod) error {
 	}
 	for _, c := range p.Spec.Template.Containers {
 		if h.Missing[c.Image] {
-			return fmt.Errorf("image %q: not found", c.Image)
+			return geard.Because(api.ReasonImagePull, fmt.Errorf("image %q: not found", c.Image))
 		}
 	}
 	return nil

@@ -1,0 +1,284 @@
+// Package realhost is the host that an agent really runs on: systemd runs the pods, the container
+// engine holds their images, netfilter carries links and host ports.
+package realhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard"
+	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/systemd"
+	"gearmesh.dev/linker"
+	"gearmesh.dev/unitgen"
+)
+
+// Host is this machine.
+type Host struct {
+	dirs    podstate.Dirs
+	systemd *systemd.Manager
+	engine  *engine.Engine
+	log     *slog.Logger
+
+	pulls singleflight.Group
+
+	unitsMu  sync.Mutex // one at a time writes or removes unit files
+	verified map[api.UID]bool
+
+	rulesMu sync.Mutex
+	rules   *linker.HostConfig // as last laid
+}
+
+var (
+	_ geard.Machine   = (*Host)(nil)
+	_ geard.Explainer = (*Host)(nil)
+)
+
+// New gives this machine. Nothing is connected or changed yet.
+func New(dirs podstate.Dirs, m *systemd.Manager, e *engine.Engine, log *slog.Logger) *Host {
+	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID]bool{}}
+}
+
+// Pods implements geard.Machine.
+func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
+	list, err := h.systemd.List(ctx, unitgen.Prefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	units := make(map[string]systemd.Unit, len(list))
+	for _, u := range list {
+		units[u.Name] = u
+	}
+	out := make(map[api.UID]geard.UnitsState, len(pods))
+	for _, p := range pods {
+		out[p.Metadata.UID] = geard.UnitsState{Installed: h.installed(p), Up: up(p, units), Stopped: h.stopped(p, units)}
+	}
+	return out, nil
+}
+
+// installed tells whether the pod's unit files are there. After the agent's start each pod's files
+// count as missing until Install has compared them once: a power cut may have left one empty.
+func (h *Host) installed(p api.Pod) bool {
+	h.unitsMu.Lock()
+	defer h.unitsMu.Unlock()
+	if !h.verified[p.Metadata.UID] {
+		return false
+	}
+	files, err := unitgen.Render(p)
+	if err != nil {
+		return false
+	}
+	for _, f := range files {
+		if info, err := os.Lstat(filepath.Join(systemd.UnitDir, f.Name)); err != nil || info.Size() != int64(len(f.Text)) {
+			return false
+		}
+	}
+	return true
+}
+
+// containerUnits gives the units of a pod's containers, in their order.
+func containerUnits(p api.Pod) []string {
+	var out []string
+	for i, c := range p.Spec.Template.Containers {
+		out = append(out, unitgen.ContainerUnit(p.Metadata.Project, p.Metadata.Name, c.Name, i == 0))
+	}
+	return out
+}
+
+func up(p api.Pod, units map[string]systemd.Unit) bool {
+	for _, name := range containerUnits(p) {
+		switch u := units[name]; {
+		case u.Job == string(systemd.Start) || u.Job == string(systemd.Restart):
+		case u.Active == "active" || u.Active == "activating" || u.Active == "reloading" || u.Active == "deactivating":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// stopped tells whether the operator stopped or masked a container's unit: gear-run was asked to
+// end by systemd, which writes so, and the unit has been inactive since. A reboot clears it.
+func (h *Host) stopped(p api.Pod, units map[string]systemd.Unit) bool {
+	for i, name := range containerUnits(p) {
+		if units[name].Load == "masked" {
+			return true
+		}
+		run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.Containers[i].Name)
+		if err == nil && run.State == api.RunStopped && (units[name].Active == "" || units[name].Active == "inactive") {
+			return true
+		}
+	}
+	return false
+}
+
+// Install implements geard.Machine.
+func (h *Host) Install(ctx context.Context, p api.Pod) error {
+	files, err := unitgen.Render(p)
+	if err != nil {
+		return err
+	}
+	h.unitsMu.Lock()
+	changed, err := systemd.InstallUnits(systemd.UnitDir, files)
+	if err == nil {
+		err = systemd.Want(systemd.UnitDir, unitgen.Target, unitgen.Wants(p))
+	}
+	if err == nil {
+		h.verified[p.Metadata.UID] = true
+	}
+	h.unitsMu.Unlock()
+	if err != nil || len(changed) == 0 {
+		return err
+	}
+	_, err = h.systemd.Refresh(ctx, changed)
+	return err
+}
+
+// Pull implements geard.Machine. An image that is here is not asked for again: a tag that should
+// mean something new needs a new name.
+func (h *Host) Pull(ctx context.Context, p api.Pod) error {
+	for _, c := range p.Spec.Template.Containers {
+		if err := h.pull(ctx, c.Image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Host) pull(ctx context.Context, ref string) error {
+	_, err := h.engine.ImageID(ctx, ref)
+	if errors.Is(err, engine.ErrNoImage) {
+		// Pods of one service arrive together: one fetches, all wait.
+		_, err, _ = h.pulls.Do(ref, func() (any, error) {
+			h.log.Info("pulling", "image", ref)
+			return nil, h.engine.Pull(ctx, ref, nil)
+		})
+	}
+	switch {
+	case errors.Is(err, engine.ErrDown):
+		return geard.Because(api.ReasonEngineDown, err)
+	case err != nil:
+		return geard.Because(api.ReasonImagePull, err)
+	}
+	return nil
+}
+
+// Start implements geard.Machine. It waits for the network, which is quick and whose error belongs
+// to the pod, and leaves the containers to systemd: their readiness has no bound.
+func (h *Host) Start(ctx context.Context, p api.Pod) error {
+	if err := h.systemd.Start(ctx, unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name)); err != nil {
+		return err
+	}
+	for _, unit := range containerUnits(p) {
+		if err := h.systemd.Enqueue(ctx, systemd.Start, unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove implements geard.Machine.
+func (h *Host) Remove(ctx context.Context, p api.Pod) error {
+	units := append(containerUnits(p), unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name), unitgen.PodSlice(p.Metadata.Project, p.Metadata.Name))
+	var stops sync.WaitGroup
+	errs := make([]error, len(units))
+	for i, unit := range containerUnits(p) {
+		stops.Go(func() { errs[i] = h.systemd.Stop(ctx, unit) })
+	}
+	stops.Wait()
+	for i := len(units) - 2; i < len(units); i++ {
+		errs[i] = h.systemd.Stop(ctx, units[i])
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := h.removeContainers(ctx, p.Metadata.UID); err != nil {
+		return err
+	}
+	if err := h.removeUnits(p, units); err != nil {
+		return err
+	}
+	for _, unit := range units {
+		if err := h.systemd.ResetFailed(ctx, unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeContainers takes away what a gear-run that was killed may have left.
+func (h *Host) removeContainers(ctx context.Context, uid api.UID) error {
+	left, err := h.engine.ListByLabel(ctx, engine.LabelUID, string(uid))
+	for _, c := range left {
+		err = errors.Join(err, h.engine.Remove(ctx, c.ID))
+	}
+	return err
+}
+
+func (h *Host) removeUnits(p api.Pod, units []string) error {
+	h.unitsMu.Lock()
+	defer h.unitsMu.Unlock()
+	last, err := h.lastOfProject(p)
+	if err != nil {
+		return err
+	}
+	if last {
+		units = append(units, unitgen.ProjectSlice(p.Metadata.Project))
+	}
+	delete(h.verified, p.Metadata.UID)
+	return systemd.RemoveUnits(systemd.UnitDir, units)
+}
+
+// lastOfProject tells whether no other pod of the pod's project is on this host. A pod that is just
+// being installed is on disk before its units are.
+func (h *Host) lastOfProject(p api.Pod) (bool, error) {
+	uids, err := h.dirs.Pods()
+	if err != nil {
+		return false, err
+	}
+	for _, uid := range uids {
+		other, err := h.dirs.LoadPod(uid)
+		if err == nil && uid != p.Metadata.UID && other.Metadata.Project == p.Metadata.Project {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// The units of the router.
+const (
+	routerUnit  = "gear-router.service"
+	haproxyUnit = "gear-haproxy.service"
+)
+
+// Router implements geard.Machine.
+func (h *Host) Router(ctx context.Context, on bool) error {
+	units, err := h.systemd.List(ctx, routerUnit)
+	if err != nil {
+		return err
+	}
+	runs := len(units) == 1 && (units[0].Active == "active" || units[0].Active == "activating" || units[0].Job != "")
+	switch {
+	case on && !runs:
+		if err := systemd.Want(systemd.UnitDir, unitgen.Target, []string{routerUnit}); err != nil {
+			return err
+		}
+		return h.systemd.Enqueue(ctx, systemd.Start, routerUnit)
+	case !on && runs:
+		link := filepath.Join(systemd.UnitDir, unitgen.Target+".wants", routerUnit)
+		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("turning the router off: %w", err)
+		}
+		return errors.Join(h.systemd.Stop(ctx, routerUnit), h.systemd.Stop(ctx, haproxyUnit))
+	}
+	return nil
+}
