@@ -1,0 +1,86 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// stateOf gives the state of a host from its health.
+func stateOf(h *api.Host, is Health) api.HostState {
+	switch {
+	case is.LeaseGood && !is.MeshDown:
+		return api.HostReady
+	case h.Status.Seen.IsZero() && !is.LeaseGood:
+		return api.HostJoining
+	case !is.LeaseGood && is.MeshDown:
+		return api.HostLost
+	}
+	return api.HostSuspect
+}
+
+// brake tells whether so many hosts vanished together that nothing is moved.
+type brake struct {
+	on         bool
+	bad, hosts int // lost or suspect, of those that have ever reported
+}
+
+// brakeMin is the number of hosts below which there is no brake: of two, one is half.
+const brakeMin = 3
+
+func brakeOf(states map[api.Name]api.HostState) brake {
+	var b brake
+	for _, s := range states {
+		switch s {
+		case api.HostLost, api.HostSuspect:
+			b.bad++
+			b.hosts++
+		case api.HostReady:
+			b.hosts++
+		}
+	}
+	b.on = b.hosts >= brakeMin && 2*b.bad > b.hosts
+	return b
+}
+
+func (b brake) String() string {
+	return fmt.Sprintf("%d of %d hosts vanished together, so no pod is moved; see whether the master is cut off, or delete hosts that will not return", b.bad, b.hosts)
+}
+
+// HostStatus gives the status of a host.
+func (v *View) HostStatus(h *api.Host) api.HostStatus {
+	name := h.Metadata.Name
+	out := h.Status
+	out.State, out.Pods = stateOf(h, v.Health[name]), v.onHost[name]
+	switch out.State {
+	case api.HostJoining:
+		out.Reason, out.Message = api.ReasonHostSilent, "it has an identity, but its agent has never reported; on the host: systemctl status gear-agent"
+	case api.HostSuspect:
+		out.Reason, out.Message = api.ReasonHostSilent, v.suspect(h)
+	case api.HostLost:
+		out.Reason, out.Message = api.ReasonHostLost, fmt.Sprintf("it has not reported for %s and other hosts cannot reach it; bring it back, or delete the host when it will not return", v.since(h.Status.Seen))
+	}
+	if v.brake.on && (out.State == api.HostLost || out.State == api.HostSuspect) {
+		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
+	}
+	if h.Metadata.Deleting && out.State == api.HostReady && out.Pods > 0 {
+		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it is being deleted; %d pods move away first", out.Pods)
+	}
+	return out
+}
+
+func (v *View) suspect(h *api.Host) string {
+	if v.Health[h.Metadata.Name].LeaseGood {
+		return "it reports to the master, but other hosts cannot reach it; see that port 7946 (TCP and UDP) is open between hosts"
+	}
+	return fmt.Sprintf("it has not reported for %s, though other hosts reach it; on the host: systemctl status gear-agent", v.since(h.Status.Seen))
+}
+
+// since gives the time that has passed, in whole seconds.
+func (v *View) since(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return v.Now.Sub(t).Round(time.Second)
+}

@@ -1,0 +1,167 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/master/schedule"
+)
+
+// assign gives hosts to the pods that wait for one, the oldest first.
+func (p *planner) assign(fleets []*fleet) {
+	type waiting struct {
+		f *fleet
+		i int
+	}
+	var list []waiting
+	for _, f := range fleets {
+		for i := range f.live {
+			if f.live[i].Spec.Host == "" {
+				list = append(list, waiting{f, i})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b waiting) int {
+		return a.f.live[a.i].Metadata.Created.Compare(b.f.live[b.i].Metadata.Created)
+	})
+	for _, w := range list {
+		placed := p.assignOne(w.f, w.f.live[w.i].Pod)
+		w.f.live[w.i].Pod = placed
+	}
+}
+
+// assignOne gives the pod as it is after its placement was tried. Nothing is written when the
+// outcome is the one on record.
+func (p *planner) assignOne(f *fleet, pod *api.Pod) *api.Pod {
+	placed := *pod
+	p.place(f, &placed)
+	if placed.Spec.Host == "" && reflect.DeepEqual(placed.Spec.Placement, pod.Spec.Placement) {
+		return pod
+	}
+	reason, why := placementOf(&placed)
+	p.act(Put, &placed, cmp.Or(reason, pod.Spec.Cause), why)
+	return &placed
+}
+
+// place fills in the pod's host, term and decision.
+func (p *planner) place(f *fleet, pod *api.Pod) {
+	if p.cluster == nil {
+		p.cluster = p.newCluster()
+	}
+	d := p.cluster.Place(p.request(f, pod))
+	if on := p.pinned(f, f.pin(pod)); on != "" {
+		d.Reasons = append(d.Reasons, fmt.Sprintf("its volumes are on host %s", on))
+	} else if was := f.pin(pod); was != "" {
+		d.Reasons = append(d.Reasons, fmt.Sprintf("its volumes were on host %s, where it may not run any more: they start empty", was))
+	}
+	pod.Spec.Placement = &d
+	if pod.Spec.Host = d.Host; d.Host != "" {
+		pod.Spec.Term = p.Term
+	}
+}
+
+func (p *planner) request(f *fleet, pod *api.Pod) schedule.Request {
+	r := schedule.Request{Project: f.Metadata.Project, Service: f.Metadata.Name,
+		Need: schedule.NeedOf(&pod.Spec.Template), Placement: f.Spec.Placement}
+	if on := p.pinned(f, f.pin(pod)); on != "" {
+		r.Placement.Require = []api.Requirement{{Label: api.HostLabel, In: []string{string(on)}}}
+	}
+	return r
+}
+
+// newCluster gives the scheduler the hosts as they are now; those being deleted get no new pods.
+func (p *planner) newCluster() *schedule.Cluster {
+	hosts := slices.Clone(p.Hosts)
+	for i := range hosts {
+		hosts[i].Status.State = p.states[hosts[i].Metadata.Name]
+		hosts[i].Spec.Cordoned = hosts[i].Spec.Cordoned || hosts[i].Metadata.Deleting
+	}
+	c := schedule.NewCluster(hosts, p.Pods)
+	for _, pod := range p.retired {
+		c.Retire(pod)
+	}
+	return c
+}
+
+// pin names the host that has the volumes of a pod, "" when there are none yet.
+func (f *fleet) pin(pod *api.Pod) api.Name {
+	if !f.stateful() {
+		return ""
+	}
+	return cmp.Or(pod.Spec.Host, api.Name(pod.Metadata.Labels[PinLabel]))
+}
+
+// pinned gives the host when its volumes still bind the service's pod to it.
+func (v *View) pinned(f *fleet, host api.Name) api.Name {
+	h := v.hosts[host]
+	if h == nil || h.Metadata.Deleting || !schedule.Meets(h, f.Spec.Placement.Require) {
+		return ""
+	}
+	return host
+}
+
+// make makes a pod, placed when there is room, and counts it as live.
+func (p *planner) make(f *fleet, cause api.Reason, why string, pin api.Name) {
+	pod := p.newPod(f, cause, pin)
+	p.place(f, pod)
+	p.add(f, pod, why)
+}
+
+func (p *planner) add(f *fleet, pod *api.Pod, why string) {
+	_, placement := placementOf(pod)
+	p.act(Put, pod, pod.Spec.Cause, why+"; "+placement)
+	f.live = append(f.live, replica{Pod: pod})
+}
+
+func (p *planner) newPod(f *fleet, cause api.Reason, pin api.Name) *api.Pod {
+	if p.names == nil {
+		p.names = namesOf(p.Pods)
+	}
+	pod := &api.Pod{Header: api.Header{Kind: api.KindPod, Version: api.Version}}
+	pod.Metadata = api.Metadata{Project: f.Metadata.Project, Created: p.Now, Labels: podLabels(f.Metadata.Labels, pin)}
+	pod.Spec = api.PodSpec{Service: f.Metadata.Name, Hash: f.hash, Template: f.Spec.PodTemplate, Cause: cause}
+	pod.Metadata.Name, pod.Metadata.UID = p.names.next(f.Service, p.newUID)
+	return pod
+}
+
+// podLabels gives the service's labels, and the pin.
+func podLabels(service map[string]string, pin api.Name) map[string]string {
+	out := maps.Clone(service)
+	maps.DeleteFunc(out, func(k, _ string) bool { return strings.HasPrefix(k, LabelPrefix) })
+	if pin != "" {
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[PinLabel] = string(pin)
+	}
+	return out
+}
+
+// placementOf says how a placement ended.
+func placementOf(pod *api.Pod) (api.Reason, string) {
+	if pod.Spec.Host == "" {
+		return api.ReasonUnschedulable, unschedulable(pod.Spec.Placement)
+	}
+	return "", fmt.Sprintf("assigned to host %s", pod.Spec.Host)
+}
+
+// replaceLost replaces the pods of lost hosts for which another host has room now.
+func (p *planner) replaceLost(f *fleet) {
+	if p.brake.on || f.stateful() {
+		return
+	}
+	for _, r := range f.pick(func(r replica) bool { return r.lost }) {
+		pod := p.newPod(f, api.ReasonHostLost, "")
+		if p.place(f, pod); pod.Spec.Host == "" {
+			return
+		}
+		p.mark(r.Pod, api.ReasonHostLost, fmt.Sprintf("host %s is lost; it is to end when the host returns", r.Spec.Host))
+		f.drop(r)
+		p.add(f, pod, fmt.Sprintf("host %s of pod %s is lost", r.Spec.Host, r.Metadata.Name))
+	}
+}

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gearmesh.dev/api"
+)
+
+// ServiceStatus gives the status of a service, for callers with one question; a View answers many
+// without indexing anew.
+func ServiceStatus(s Snapshot, svc *api.Service) api.ServiceStatus {
+	return NewView(s).ServiceStatus(svc)
+}
+
+// HostStatus gives the status of a host.
+func HostStatus(s Snapshot, h *api.Host) api.HostStatus { return NewView(s).HostStatus(h) }
+
+// PodStatus gives the status of a pod.
+func PodStatus(s Snapshot, p *api.Pod) api.PodStatus { return NewView(s).PodStatus(p) }
+
+// AliasStatus tells whether an alias is in force.
+func AliasStatus(s Snapshot, a *api.Alias) api.AliasStatus { return NewView(s).AliasStatus(a) }
+
+// Directory gives what every host should know.
+func Directory(s Snapshot, endpoints []api.HostEndpoints) api.Directory {
+	return NewView(s).Directory(endpoints)
+}
+
+// PodStatus gives the status of a pod: what its host last said, unless the pod has no host, the
+// host has not seen it, or what it said is too old to be believed.
+func (v *View) PodStatus(p *api.Pod) api.PodStatus {
+	out := p.Status
+	host := p.Spec.Host
+	switch {
+	case host == "":
+		return waiting(p)
+	case v.hosts[host] == nil:
+		return api.PodStatus{Phase: api.PhaseUnknown, Reason: api.ReasonHostLost, Seen: out.Seen,
+			Message: fmt.Sprintf("host %s was deleted", host)}
+	case !v.Health[host].LeaseGood:
+		return v.silent(p)
+	case out.Phase == "":
+		out.Phase, out.Reason = api.PhasePending, api.ReasonWaitingForHost
+		out.Message = fmt.Sprintf("host %s has not taken it up yet", host)
+	case p.Metadata.Deleting && out.Phase != api.PhaseGone:
+		out.Phase, out.Ready = api.PhaseStopping, false
+	}
+	return out
+}
+
+// waiting gives the status of a pod without a host.
+func waiting(p *api.Pod) api.PodStatus {
+	out := api.PodStatus{Phase: api.PhasePending, Reason: api.ReasonProgressing, Message: "it waits for its placement"}
+	if d := p.Spec.Placement; d != nil {
+		out.Reason, out.Message = api.ReasonUnschedulable, unschedulable(d)
+	}
+	return out
+}
+
+// silent gives the status of a pod whose host has not reported for longer than its lease. It may
+// well run on: only the readiness is taken back.
+func (v *View) silent(p *api.Pod) api.PodStatus {
+	out := p.Status
+	out.Phase, out.Ready = api.PhaseUnknown, false
+	out.Reason = api.ReasonHostSilent
+	out.Message = fmt.Sprintf("its host %s has not reported for %s", p.Spec.Host, v.since(v.hosts[p.Spec.Host].Status.Seen))
+	if v.states[p.Spec.Host] != api.HostLost {
+		return out
+	}
+	out.Reason = api.ReasonHostLost
+	switch {
+	case v.brake.on:
+		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
+	case len(p.Spec.Template.Volumes) > 0:
+		out.Message += "; it has volumes there, so it is not started elsewhere: bring the host back, or delete the host to give it up"
+	case p.Metadata.Deleting:
+		out.Message += "; it was replaced, and ends when the host returns"
+	default:
+		out.Message += "; no other host has room for it: add a host, or bring this one back"
+	}
+	return out
+}
+
+// unschedulable says why no host fits and what would help.
+func unschedulable(d *api.Decision) string {
+	total := 0
+	for _, n := range d.Rejected {
+		total += n
+	}
+	if total == 0 {
+		return "there are no hosts; add one with gear join"
+	}
+	var parts []string
+	for _, r := range rejections {
+		if n := d.Rejected[r.reason]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, r.text))
+		}
+	}
+	out := fmt.Sprintf("none of %d hosts fits: %s", total, strings.Join(parts, ", "))
+	if len(d.Reasons) > 0 {
+		out += " (" + strings.Join(d.Reasons, "; ") + ")"
+	}
+	return out + "; " + help(d)
+}
+
+// rejections is the order in which the scheduler checks, with the words for people.
+var rejections = [...]struct {
+	reason     api.Reason
+	text, help string
+}{
+	{api.ReasonHostNotReady, "not ready", "bring hosts back"},
+	{api.ReasonCordoned, "cordoned", "uncordon a host"},
+	{api.ReasonRequirement, "not allowed by placement", "relax placement.require or label a host"},
+	{api.ReasonCPU, "without enough processor time", "ask for less cpu or add a host"},
+	{api.ReasonMemory, "without enough memory", "ask for less memory or add a host"},
+}
+
+// help names the next step for the hosts that came nearest.
+func help(d *api.Decision) string {
+	for _, r := range slices.Backward(rejections[:]) {
+		if d.Rejected[r.reason] > 0 {
+			return r.help
+		}
+	}
+	return "add a host"
+}
+
+// ServiceStatus gives the status of a service. The worst reason of its pods becomes its own.
+func (v *View) ServiceStatus(s *api.Service) api.ServiceStatus {
+	f := v.fleet(s)
+	out := api.ServiceStatus{Pods: len(f.live)}
+	var worst *api.Pod
+	var worstStatus api.PodStatus
+	for _, r := range f.live {
+		st := v.PodStatus(r.Pod)
+		if st.Ready {
+			out.Ready++
+		} else if worst == nil || severity(st.Reason) > severity(worstStatus.Reason) {
+			worst, worstStatus = r.Pod, st
+		}
+	}
+	switch {
+	case s.Metadata.Deleting:
+		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it is being deleted; %d pods are left", len(f.live)+len(f.leaving))
+	case worst != nil:
+		out.Reason = cmp.Or(worstStatus.Reason, api.ReasonProgressing)
+		out.Message = fmt.Sprintf("pod %s: %s", worst.Metadata.Name, cmp.Or(worstStatus.Message, "it is "+string(worstStatus.Phase)))
+	}
+	if out.Reason == "" || out.Reason == api.ReasonProgressing && !s.Metadata.Deleting {
+		progress(f, &out)
+	}
+	return out
+}
+
+// progress says what a service still waits for, when nothing is wrong.
+func progress(f *fleet, out *api.ServiceStatus) {
+	stale := len(f.stale())
+	switch {
+	case stale > 0:
+		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("%d of %d pods are still to be replaced", stale, len(f.live))
+	case f.stateful() && out.Pods < f.want && len(f.leaving) > 0:
+		old := f.leaving[0]
+		out.Reason = api.ReasonProgressing
+		out.Message = fmt.Sprintf("pod %s must end on host %s first, so that its volumes are not used twice; bring the host back, or delete it when it will not return", old.Metadata.Name, old.Spec.Host)
+	case out.Pods != f.want:
+		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("%d pods are wanted, %d are there", f.want, out.Pods)
+	}
+}
+
+// severity orders reasons: the higher one is what to look at first.
+func severity(r api.Reason) int { return slices.Index(severities, r) }
+
+var severities = []api.Reason{
+	api.ReasonProgressing, api.ReasonWaitingForHost, api.ReasonNotReady, api.ReasonHostSilent, api.ReasonStopped,
+	api.ReasonNoPorts, api.ReasonEngineDown, api.ReasonHostError, api.ReasonUnschedulable, api.ReasonExited,
+	api.ReasonOOMKilled, api.ReasonCreateFailed, api.ReasonImagePull, api.ReasonHostLost, api.ReasonBrake,
+}
