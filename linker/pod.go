@@ -32,8 +32,10 @@ func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
 	guard := chain{name: "GEAR-RAW", hook: "PREROUTING"}
 	guard.add(toLoop, notIn(loIface), drop)
 	laid := chain{name: "GEAR-LINKS", hook: "OUTPUT"}
-	refused := chain{name: "GEAR-REJECT", hook: "OUTPUT"}
-	refused6 := chain{name: "GEAR-REJECT", hook: "OUTPUT"}
+	// On the way in from lo, not on the way out: a REJECT in OUTPUT makes sendto(2) on an UDP
+	// socket fail with EPERM, which no program takes for "nobody listens".
+	refused := chain{name: "GEAR-REJECT", hook: "INPUT"}
+	refused6 := chain{name: "GEAR-REJECT", hook: "INPUT"}
 	for _, l := range links {
 		for _, a := range locals(l) {
 			laid.balance(l, a)

@@ -1,0 +1,129 @@
+package linker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"gearmesh.dev/api"
+)
+
+// Cut ends the flows of a pod's namespace that its new links make wrong, and gives their number by
+// reason. down says of a backend's host that it is down; nil means that none is. Call it after Update,
+// so that no new flow can take the old way. The rules are:
+//
+//   - a backend on a host that is down ends its flows, whatever the policy;
+//   - a backend that is gone ends its TCP flows with api.Cut, and leaves them with api.Drain,
+//     also when no backend is left;
+//   - a backend that is gone always ends its UDP flows;
+//   - a link that is gone ends its flows.
+//
+// The program sees a reset when it next uses the connection.
+func Cut(ctx context.Context, path string, old, new []api.LinkTarget, down func(netip.Addr) bool) (map[Reason]int, error) {
+	ended, err := end(ctx, path, func(f flow) (Reason, bool) { return linkVerdict(f, old, new, down) })
+	if err != nil {
+		return ended, fmt.Errorf("cutting links in namespace %q: %w", path, err)
+	}
+	return ended, nil
+}
+
+// Flush ends the flows of the host's namespace that belong to a pod which is gone, or to a host port which
+// has become another's, and gives their number by reason. Call it after Update, and before a freed address or port is given away.
+func Flush(ctx context.Context, path string, old, new HostConfig) (map[Reason]int, error) {
+	was, is := old.lookup(), new.lookup()
+	ended, err := end(ctx, path, func(f flow) (Reason, bool) { return hostVerdict(f, was, is) })
+	if err != nil {
+		return ended, fmt.Errorf("flushing flows in namespace %q: %w", path, err)
+	}
+	return ended, nil
+}
+
+// end deletes the entries of a namespace that doomed names.
+func end(ctx context.Context, path string, doomed func(flow) (Reason, bool)) (map[Reason]int, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h, err := handle(path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	e := &ending{doomed: doomed, count: map[Reason]int{}}
+	for range maxPasses {
+		_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, e)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return e.count, fmt.Errorf("deleting connection tracking entries: %w", err)
+	}
+	return e.count, nil
+}
+
+// maxPasses bounds how often the table is read again because it changed while it was read, which
+// can hide an entry.
+const maxPasses = 10
+
+// handle opens a netfilter socket in a namespace; "" means the caller's.
+func handle(path string) (*netlink.Handle, error) {
+	if path == "" {
+		h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return nil, fmt.Errorf("opening a netfilter socket: %w", err)
+		}
+		return h, nil
+	}
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening network namespace: %w", err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netfilter socket: %w", err)
+	}
+	return h, nil
+}
+
+// ending picks and counts the entries to delete.
+type ending struct {
+	doomed func(flow) (Reason, bool)
+	count  map[Reason]int
+}
+
+var _ netlink.CustomConntrackFilter = (*ending)(nil)
+
+// MatchConntrackFlow reports whether an entry is to be deleted.
+func (e *ending) MatchConntrackFlow(c *netlink.ConntrackFlow) bool {
+	f, ok := flowOf(c)
+	if !ok {
+		return false
+	}
+	reason, ok := e.doomed(f)
+	if ok {
+		e.count[reason]++
+	}
+	return ok
+}
+
+// flowOf gives what of an entry the decisions need; false for protocols without ports.
+func flowOf(c *netlink.ConntrackFlow) (flow, bool) {
+	protocol := map[uint8]api.Protocol{unix.IPPROTO_TCP: api.TCP, unix.IPPROTO_UDP: api.UDP}[c.Forward.Protocol]
+	source, ok1 := addrOf(c.Forward.SrcIP)
+	dialled, ok2 := addrOf(c.Forward.DstIP)
+	answers, ok3 := addrOf(c.Reverse.SrcIP)
+	return flow{protocol, source, netip.AddrPortFrom(dialled, c.Forward.DstPort), netip.AddrPortFrom(answers, c.Reverse.SrcPort)},
+		protocol != "" && ok1 && ok2 && ok3
+}
+
+func addrOf(ip net.IP) (netip.Addr, bool) {
+	a, ok := netip.AddrFromSlice(ip)
+	return a.Unmap(), ok
+}

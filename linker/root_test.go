@@ -1,0 +1,320 @@
+//go:build root
+
+package linker_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/linker"
+)
+
+// cluster is two hosts with two pods each. Pod n of host h has address 10.127.0.(2+n) and host
+// ports 20000+n for its port 5432, TCP and UDP. Host a is .1, b is .2.
+type cluster struct {
+	lan
+	variant  linker.Variant
+	a, b     labHost
+	pa, pb   [2]labPod
+	ca, cb   linker.HostConfig
+	stranger space
+}
+
+func newCluster(t *testing.T, v linker.Variant) *cluster {
+	c := &cluster{lan: newLAN(t), variant: v}
+	c.a, c.b, c.stranger = c.host(t, 1), c.host(t, 2), c.node(t, 66)
+	for i := range 2 {
+		c.pa[i], c.pb[i] = c.a.pod(t, 10+i), c.b.pod(t, 20+i)
+		c.pa[i].serve(t, fmt.Sprintf("a%d", i), ":5432")
+		c.pb[i].serve(t, fmt.Sprintf("b%d", i), ":5432")
+	}
+	c.ca, c.cb = c.config(c.a, c.pa), c.config(c.b, c.pb)
+	c.applyHost(t, c.a, c.ca)
+	c.applyHost(t, c.b, c.cb)
+	return c
+}
+
+func (c *cluster) config(h labHost, pods [2]labPod) linker.HostConfig {
+	cfg := linker.HostConfig{Bridge: "gear0", PodNet: netip.MustParsePrefix("10.127.0.0/16"), Address: h.addr,
+		Members: []netip.Addr{c.a.addr, c.b.addr}}
+	for i, p := range pods {
+		n := uint16(20000 + i)
+		cfg.Pods = append(cfg.Pods, linker.HostPod{Address: p.addr, Ports: []api.HostPort{
+			{Name: "main", Protocol: api.TCP, Port: 5432, HostPort: n},
+			{Name: "udp", Protocol: api.UDP, Port: 5432, HostPort: n}}})
+	}
+	return cfg
+}
+
+func (c *cluster) applyHost(t testing.TB, h labHost, cfg linker.HostConfig) linker.Rules {
+	t.Helper()
+	r, err := linker.HostPlan(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.variant.Apply(t.Context(), h.path, r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (c *cluster) applyPod(t testing.TB, p labPod, links ...api.LinkTarget) linker.Rules {
+	t.Helper()
+	r, err := linker.PodPlan(p.addr, links)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.variant.Apply(t.Context(), p.path, r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// eachVariant runs a test with both kinds of iptables.
+func eachVariant(t *testing.T, f func(t *testing.T, v linker.Variant)) {
+	for _, v := range []linker.Variant{linker.NFT, linker.Legacy} {
+		t.Run(string(v), func(t *testing.T) { f(t, v) })
+	}
+}
+
+func udp(l api.LinkTarget) api.LinkTarget {
+	l.Protocol = api.UDP
+	return l
+}
+
+func TestLinkToAnotherHost(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		c := newCluster(t, v)
+		db := link("db", 1, 5432, "192.0.2.2:20001")
+		c.applyPod(t, c.pa[0], db, udp(db))
+		for _, network := range []string{"tcp", "udp"} {
+			for _, at := range []string{"127.0.0.1:5432", "127.1.0.1:5432", "192.0.2.2:20001"} {
+				c.pa[0].session(t, network, at).expect(t, "b1", "192.0.2.1")
+			}
+		}
+		c.a.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.1")
+		c.b.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.2")
+	})
+}
+
+func TestLinkIsBalanced(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	c.applyPod(t, c.pa[0], link("db", 1, 5432, "192.0.2.2:20000", "192.0.2.2:20001", "192.0.2.1:20001"))
+	const n = 600
+	got := map[string]int{}
+	for range n {
+		s := c.pa[0].session(t, "tcp", "127.0.0.1:5432")
+		answer, err := s.ask("hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, _, _ := strings.Cut(answer, " ")
+		got[server]++
+		s.Close()
+	}
+	// A third is 200, with a standard deviation of 11.5.
+	for _, server := range []string{"b0", "b1", "a1"} {
+		if k := got[server]; k < n/3-80 || k > n/3+80 {
+			t.Errorf("%s got %d of %d: %v", server, k, n, got)
+		}
+	}
+}
+
+func TestLinkWithoutBackendRefuses(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		c := newCluster(t, v)
+		p := c.pa[0] // it listens on 5432 itself: the link has the port all the same
+		c.applyPod(t, p, link("db", 1, 5432), udp(link("db", 1, 5432)), link("up", 2, 80, "192.0.2.2:20000"))
+		for _, network := range []string{"tcp", "udp"} {
+			p.refused(t, network, "127.0.0.1:5432")
+			p.refused(t, network, "127.1.0.1:5432")
+			p.refused(t, network, "[::1]:5432")
+		}
+		p.refused(t, "tcp", "[::1]:80")
+		p.session(t, "tcp", "127.0.0.1:80").expect(t, "b0", "")
+	})
+}
+
+func TestRetarget(t *testing.T) {
+	for _, policy := range []api.Retarget{api.Drain, api.Cut} {
+		t.Run(string(policy), func(t *testing.T) {
+			c := newCluster(t, linker.HostChoice)
+			p := c.pa[0]
+			links := func(backend ...string) []api.LinkTarget {
+				l := with(link("db", 1, 5432, backend...), func(l *api.LinkTarget) { l.Retarget = policy })
+				return []api.LinkTarget{l, udp(l)}
+			}
+			old := links("192.0.2.2:20000")
+			rules := c.applyPod(t, p, old...)
+			tcp, datagrams := p.session(t, "tcp", "127.0.0.1:5432"), p.session(t, "udp", "127.0.0.1:5432")
+			tcp.expect(t, "b0", "")
+			datagrams.expect(t, "b0", "")
+			for _, next := range [][]api.LinkTarget{links("192.0.2.2:20001"), links("192.0.2.1:20001")} {
+				rules = c.retarget(t, p, rules, old, next)
+				old = next
+			}
+			datagrams.expect(t, "a1", "")
+			p.session(t, "tcp", "127.0.0.1:5432").expect(t, "a1", "")
+			checkOld(t, tcp, policy)
+			c.retarget(t, p, rules, old, links())
+			p.refused(t, "tcp", "127.0.0.1:5432")
+			if policy == api.Drain {
+				tcp.expect(t, "b0", "")
+			}
+		})
+	}
+}
+
+// retarget moves a pod's links on, as the agent does.
+func (c *cluster) retarget(t testing.TB, p labPod, rules linker.Rules, old, next []api.LinkTarget) linker.Rules {
+	t.Helper()
+	r, err := linker.PodPlan(p.addr, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.variant.Update(t.Context(), p.path, rules, r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := linker.Cut(t.Context(), p.path, old, next, nil); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// checkOld checks a session that is older than its link's backends.
+func checkOld(t *testing.T, s *session, policy api.Retarget) {
+	t.Helper()
+	if policy == api.Drain {
+		s.expect(t, "b0", "")
+		return
+	}
+	if got, err := s.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("after the cut: got %q, %v, want a reset", got, err)
+	}
+}
+
+func TestHostDownEndsDrainedFlows(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	links := []api.LinkTarget{link("db", 1, 5432, "192.0.2.2:20000")}
+	c.applyPod(t, c.pa[0], links...)
+	s := c.pa[0].session(t, "tcp", "127.0.0.1:5432")
+	s.expect(t, "b0", "")
+	c.applyPod(t, c.pa[0], link("db", 1, 5432))
+	n, err := linker.Cut(t.Context(), c.pa[0].path, links, []api.LinkTarget{link("db", 1, 5432)},
+		func(a netip.Addr) bool { return a == c.b.addr })
+	if err != nil || n[linker.ReasonHostDown] != 1 {
+		t.Fatalf("got %v, %v; want one flow ended for its host", n, err)
+	}
+	if got, err := s.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("got %q, %v, want a reset", got, err)
+	}
+}
+
+func TestHairpin(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		c := newCluster(t, v)
+		me := link("me", 1, 80, "192.0.2.1:20000")
+		c.applyPod(t, c.pa[0], me, udp(me), link("next", 2, 81, "192.0.2.1:20001"))
+		for range 3 { // an ICMP redirect after the first would break the next
+			c.pa[0].session(t, "tcp", "127.0.0.1:80").expect(t, "a0", "10.127.0.1")
+			c.pa[0].session(t, "udp", "127.0.0.1:80").expect(t, "a0", "10.127.0.1")
+			c.pa[0].session(t, "tcp", "127.0.0.1:81").expect(t, "a1", "10.127.0.1")
+			c.pa[0].session(t, "tcp", "10.127.0.1:20001").expect(t, "a1", "10.127.0.1")
+		}
+	})
+}
+
+func TestIsolation(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		c := newCluster(t, v)
+		for i, h := range []labHost{c.a, c.b} {
+			for _, port := range []string{"7443", "7444", "7946", "22", "53"} {
+				h.serve(t, fmt.Sprintf("h%d", i), "0.0.0.0:"+port)
+			}
+		}
+		p := c.pa[0]
+		p.session(t, "tcp", "10.127.0.1:53").expect(t, "h0", "10.127.0.10")
+		p.session(t, "udp", "10.127.0.1:53").expect(t, "h0", "10.127.0.10")
+		for _, port := range []string{"7443", "7444", "7946", "22"} {
+			for _, at := range []string{"10.127.0.1:", "192.0.2.1:", "192.0.2.2:"} {
+				p.refused(t, "tcp", at+port)
+				p.refused(t, "udp", at+port)
+			}
+		}
+		p.refused(t, "tcp", "10.127.0.11:5432") // the other pod, not by its host port
+		p.refused(t, "udp", "10.127.0.11:5432")
+		c.stranger.batch(t, "route add 10.127.0.0/16 via 192.0.2.1")
+		c.stranger.unheard(t, "10.127.0.10:5432")
+		c.stranger.refused(t, "tcp", "192.0.2.1:20000")
+		c.stranger.session(t, "tcp", "192.0.2.1:7444").expect(t, "h0", "192.0.2.66")
+		c.a.session(t, "tcp", "10.127.0.10:5432").expect(t, "a0", "10.127.0.1") // the host's own checks
+		c.ca.Pods[0].Ports[0].Public = true
+		c.applyHost(t, c.a, c.ca)
+		c.stranger.session(t, "tcp", "192.0.2.1:20000").expect(t, "a0", "192.0.2.66")
+		c.stranger.refused(t, "tcp", "192.0.2.1:20001")
+	})
+}
+
+func TestOpenPort(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	c.a.serve(t, "ha", ":80")
+	c.b.serve(t, "hb", ":80")
+	c.pa[0].refused(t, "tcp", "192.0.2.1:80")
+	c.pa[0].refused(t, "tcp", "192.0.2.2:80")
+	c.ca.Open = []linker.OpenPort{{Protocol: api.TCP, Port: 80}}
+	c.applyHost(t, c.a, c.ca)
+	c.pa[0].session(t, "tcp", "192.0.2.1:80").expect(t, "ha", "")
+	c.pa[0].session(t, "tcp", "192.0.2.2:80").expect(t, "hb", "192.0.2.1")
+}
+
+func TestMartianGuard(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		c := newCluster(t, v)
+		c.a.serve(t, "secret", "127.0.0.1:9000")
+		// The worst host there is: route_localnet on, and a neighbour who knows.
+		c.a.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
+		c.stranger.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
+		c.stranger.batch(t, "route del local 127.0.0.0/8 dev lo table local", "route del local 127.0.0.1 dev lo table local",
+			"route add 127.0.0.1/32 via 192.0.2.1 src 192.0.2.66")
+		if err := v.Remove(t.Context(), c.a.path); err != nil {
+			t.Fatal(err)
+		}
+		c.stranger.session(t, "tcp", "127.0.0.1:9000").expect(t, "secret", "192.0.2.66")
+		c.applyHost(t, c.a, c.ca)
+		c.stranger.unheard(t, "127.0.0.1:9000")
+		c.stranger.unheard(t, "127.0.0.1:20000")
+	})
+}
+
+func TestSpoofedPodAddress(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	c.stranger.batch(t, "addr add 10.127.0.99/32 dev lo", "route add 192.0.2.1/32 dev eth0 src 10.127.0.99")
+	c.a.batch(t, "route add 10.127.0.99/32 via 192.0.2.66") // so that it is the rule, not the way back
+	c.stranger.unheard(t, "192.0.2.1:20000")
+}
+
+func TestFlushOfAFreedPort(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	s := c.b.session(t, "udp", "192.0.2.1:20000")
+	s.expect(t, "a0", "192.0.2.2")
+	other := c.b.session(t, "tcp", "192.0.2.1:20001")
+	other.expect(t, "a1", "")
+	next := c.ca
+	next.Pods = []linker.HostPod{{Address: c.pa[1].addr, Ports: []api.HostPort{
+		{Name: "main", Protocol: api.TCP, Port: 5432, HostPort: 20001},
+		{Name: "udp", Protocol: api.UDP, Port: 5432, HostPort: 20000}}}}
+	c.applyHost(t, c.a, next)
+	s.expect(t, "a0", "") // rules alone leave the flow where it was
+	n, err := linker.Flush(t.Context(), c.a.path, c.ca, next)
+	if err != nil || n[linker.ReasonPodGone] == 0 {
+		t.Fatalf("got %v, %v; want the flow of the pod that is gone", n, err)
+	}
+	s.expect(t, "a1", "192.0.2.2")
+	other.expect(t, "a1", "192.0.2.2")
+}
