@@ -28,11 +28,14 @@ func netUp(ctx context.Context, uid string) error {
 // netDown takes a pod's network away.
 func netDown(uid string) error { return podnet.Down(podstate.Host(), api.UID(uid)) }
 
-// layLinks puts a pod's links into its namespace.
-func layLinks(ctx context.Context, netns string, pod netip.Addr, links []api.LinkTarget) error {
+// layLinks puts a pod's links into its namespace. A fresh one has no rules, so nothing is read first.
+func layLinks(ctx context.Context, netns string, fresh bool, pod netip.Addr, links []api.LinkTarget) error {
 	rules, err := linker.PodPlan(pod, links)
 	if err != nil {
 		return err
+	}
+	if fresh {
+		return linker.Update(ctx, netns, linker.Rules{}, rules)
 	}
 	return linker.Apply(ctx, netns, rules)
 }

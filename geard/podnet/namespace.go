@@ -41,28 +41,31 @@ func within(file string, f func() error) error {
 }
 
 // ensureNamespace makes a named network namespace as ip-netns(8) does: a bind mount of a new
-// namespace on a file.
-func ensureNamespace(file string) error {
+// namespace on a file. It tells whether it had to.
+func ensureNamespace(file string) (made bool, err error) {
 	if isNamespace(file) {
-		return nil
+		return false, nil
 	}
 	if err := shareDir(filepath.Dir(file)); err != nil {
-		return fmt.Errorf("making network namespace %q: %w", file, err)
+		return false, fmt.Errorf("making network namespace %q: %w", file, err)
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDONLY, 0o444)
 	if err != nil {
-		return fmt.Errorf("making network namespace: %w", err)
+		return false, fmt.Errorf("making network namespace: %w", err)
 	}
 	f.Close()
-	return onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("making network namespace %q: %w", file, err)
-		}
-		if err := unix.Mount(threadNetNS, file, "none", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mounting network namespace %q: %w", file, err)
-		}
-		return nil
-	})
+	return true, onThread(func() error { return mountNewNamespace(file) })
+}
+
+// mountNewNamespace moves the calling thread into a new network namespace and mounts that on file.
+func mountNewNamespace(file string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("making network namespace %q: %w", file, err)
+	}
+	if err := unix.Mount(threadNetNS, file, "none", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting network namespace %q: %w", file, err)
+	}
+	return nil
 }
 
 // isNamespace tells whether file is a mounted namespace, not the plain file that one is mounted on.

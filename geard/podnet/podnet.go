@@ -40,8 +40,8 @@ func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{10, 127, 0, 1}) }
 // Hooks lay netfilter rules; whoever calls Up joins them with package linker.
 type Hooks struct {
 	// Links lays a pod's links in the namespace behind the file netns. Up calls it last, so a namespace
-	// whose Up has returned has its links.
-	Links func(ctx context.Context, netns string, pod netip.Addr, links []api.LinkTarget) error
+	// whose Up has returned has its links. fresh says that the namespace was made just now and has no rules at all.
+	Links func(ctx context.Context, netns string, fresh bool, pod netip.Addr, links []api.LinkTarget) error
 	// Host lays the host's own rules. Up calls it only when there is no bridge yet, which is once after
 	// power-on; later the agent looks after them.
 	Host func(ctx context.Context) error
@@ -64,7 +64,8 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 		return err
 	}
 	file := dirs.Namespace(uid)
-	if err := ensureNamespace(file); err != nil {
+	fresh, err := ensureNamespace(file)
+	if err != nil {
 		return err
 	}
 	if err := ensureVeth(VethName(uid), bridge, file); err != nil {
@@ -73,7 +74,7 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err := within(file, func() error { return configure(net.Address) }); err != nil {
 		return err
 	}
-	if err := hooks.Links(ctx, file, net.Address, links); err != nil {
+	if err := hooks.Links(ctx, file, fresh, net.Address, links); err != nil {
 		return fmt.Errorf("laying the links of pod %s: %w", uid, err)
 	}
 	return nil
