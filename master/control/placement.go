@@ -54,10 +54,8 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 		p.cluster = p.newCluster()
 	}
 	d := p.cluster.Place(p.request(f, pod))
-	if on := p.pinned(f, f.pin(pod)); on != "" {
-		d.Reasons = append(d.Reasons, fmt.Sprintf("its volumes are on host %s", on))
-	} else if was := f.pin(pod); was != "" {
-		d.Reasons = append(d.Reasons, fmt.Sprintf("its volumes were on host %s, where it may not run any more: they start empty", was))
+	if was := f.pin(pod); was != "" {
+		d.Reasons = append(d.Reasons, p.pinReason(f, was, d.Host != ""))
 	}
 	pod.Spec.Placement = &d
 	if pod.Spec.Host = d.Host; d.Host != "" {
@@ -103,6 +101,22 @@ func (v *View) pinned(f *fleet, host api.Name) api.Name {
 		return ""
 	}
 	return host
+}
+
+// pinReason says what the volumes of a pod meant for its placement.
+func (p *planner) pinReason(f *fleet, was api.Name, placed bool) string {
+	on := p.pinned(f, was)
+	switch {
+	case on == "":
+		return fmt.Sprintf("its volumes were on host %s, where it may not run any more: they start empty", was)
+	case placed:
+		return fmt.Sprintf("its volumes are on host %s", on)
+	case p.states[on] != api.HostReady:
+		return fmt.Sprintf("its volumes are on host %s, which is %s: bring it back, or delete it to give the volumes up", on, p.states[on])
+	case p.hosts[on].Spec.Cordoned:
+		return fmt.Sprintf("its volumes are on host %s, which is cordoned: uncordon it, or delete it to give the volumes up", on)
+	}
+	return fmt.Sprintf("its volumes are on host %s, which has no room left: make room there", on)
 }
 
 // make makes a pod, placed when there is room, and counts it as live.

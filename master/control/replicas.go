@@ -36,7 +36,7 @@ func (p *planner) dropWaiting(f *fleet) {
 
 func (p *planner) scaleDown(f *fleet, limit int) {
 	for len(f.live) > limit {
-		why := fmt.Sprintf("%d pods are wanted, %d are there", f.want, len(f.live))
+		why := fmt.Sprintf("it wants %d pods and has %d", f.want, len(f.live))
 		p.retireOne(f, victim(f.live), api.ReasonScaleDown, why)
 	}
 }
@@ -108,7 +108,7 @@ func (p *planner) create(f *fleet) {
 }
 
 func (f *fleet) lacks() string {
-	return fmt.Sprintf("%d pods are wanted, %d are there", f.want, len(f.live)+len(f.leaving))
+	return fmt.Sprintf("it wants %d pods and has %d", f.want, len(f.live))
 }
 
 // createStateful makes pods only for those of which nothing is left. A new pod is pinned to the

@@ -79,7 +79,7 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 	case p.Metadata.Deleting:
 		out.Message += "; it was replaced, and ends when the host returns"
 	default:
-		out.Message += "; no other host has room for it: add a host, or bring this one back"
+		out.Message += "; it is replaced as soon as another host has room: add a host, or bring this one back"
 	}
 	return out
 }
@@ -101,7 +101,7 @@ func unschedulable(d *api.Decision) string {
 	}
 	out := fmt.Sprintf("none of %d hosts fits: %s", total, strings.Join(parts, ", "))
 	if len(d.Reasons) > 0 {
-		out += " (" + strings.Join(d.Reasons, "; ") + ")"
+		return out + "; " + strings.Join(d.Reasons, "; ")
 	}
 	return out + "; " + help(d)
 }
@@ -166,7 +166,7 @@ func progress(f *fleet, out *api.ServiceStatus) {
 		out.Reason = api.ReasonProgressing
 		out.Message = fmt.Sprintf("pod %s must end on host %s first, so that its volumes are not used twice; bring the host back, or delete it when it will not return", old.Metadata.Name, old.Spec.Host)
 	case out.Pods != f.want:
-		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("%d pods are wanted, %d are there", f.want, out.Pods)
+		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it wants %d pods and has %d", f.want, out.Pods)
 	}
 }
 
