@@ -87,7 +87,9 @@ func TestPodStatus(t *testing.T) {
 // TestWorstPodSpeaksForItsService checks that the reason to look at first travels up.
 func TestWorstPodSpeaksForItsService(t *testing.T) {
 	says := func(r api.Reason) func(*api.Pod) {
-		return func(p *api.Pod) { p.Status = api.PodStatus{Phase: api.PhaseBackOff, Reason: r, Message: "it says " + string(r)} }
+		return func(p *api.Pod) {
+			p.Status = api.PodStatus{Phase: api.PhaseBackOff, Reason: r, Message: "it says " + string(r)}
+		}
 	}
 	c := newScene(service("web", 3), pod("web", "web-1", "h1", says(api.ReasonNotReady)),
 		pod("web", "web-2", "h2", says(api.ReasonImagePull)), pod("web", "web-3", "h3"))
