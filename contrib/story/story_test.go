@@ -1,0 +1,55 @@
+//go:build lab
+
+package story
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"gearmesh.dev/contrib/lab"
+)
+
+// TestLabStory tells the whole story in a lab of its own, then goes on with faults.
+func TestLabStory(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := func(name string) string { return filepath.Join(root, "bin", name) }
+	l, err := lab.New(lab.Config{Name: "story", Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
+		Progress: func(s lab.Step) { t.Logf("%s %s %.1f s", s.Host, s.What, s.Elapsed.Seconds()) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if err := l.Down(ctx); err != nil { // what a run that was killed left
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("KEEP_LAB") != "" {
+			t.Log("the lab is kept: bin/gear lab list --lab story")
+			return
+		}
+		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &World{Lab: l, Root: root, Say: t.Logf}
+	for _, part := range [][]Step{Boot(), Guestbook(), Faults(), End()} {
+		for _, s := range part {
+			start := time.Now()
+			if !t.Run(s.Name, func(t *testing.T) {
+				if err := s.Do(ctx, w); err != nil {
+					t.Fatal(err)
+				}
+			}) {
+				w.Report(ctx, t.Logf)
+				t.FailNow()
+			}
+			t.Logf("✔ %s %.1f s", s.Name, time.Since(start).Seconds())
+		}
+	}
+}
