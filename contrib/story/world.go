@@ -36,6 +36,7 @@ type World struct {
 	visits  int
 	servers map[string]bool   // pods that answered
 	webs    map[string]string // web pods' unit start times, to see that none restarted
+	used    string            // a join token that has been used
 }
 
 // Step is a part of the story: what is shown, and how.
