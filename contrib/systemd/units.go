@@ -32,8 +32,9 @@ const (
 	HAProxy  = "gear-haproxy.service"
 )
 
-// Host lists the units of every host.
-func Host() []string { return []string{Target, RunSlice, Agent} }
+// Host lists the units that every host has. The agent starts the router where the host is
+// labelled so, and the router starts HAProxy.
+func Host() []string { return []string{Target, RunSlice, Agent, Router, HAProxy} }
 
 // Texts gives the unit files of the given names.
 func Texts(names ...string) ([]api.TextFile, error) {

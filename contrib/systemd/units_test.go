@@ -15,7 +15,7 @@ import (
 
 func all(t *testing.T) []api.TextFile {
 	t.Helper()
-	files, err := systemdunits.Texts(append(systemdunits.Host(), systemdunits.Master, systemdunits.Router, systemdunits.HAProxy)...)
+	files, err := systemdunits.Texts(append(systemdunits.Host(), systemdunits.Master)...)
 	if err != nil {
 		t.Fatal(err)
 	}
