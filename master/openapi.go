@@ -1,0 +1,113 @@
+package master
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"gearmesh.dev/api"
+)
+
+// newOpenAPI opens the description of the API. The routes are decoded, checked and answered by
+// this package (huma's own decoder lets unknown fields pass), so of huma there are the adapter,
+// the schemas and the document.
+func newOpenAPI(mux *http.ServeMux) huma.API {
+	doc := &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info: &huma.Info{Title: "Gearmesh", Version: api.Version,
+			Description: "The master's API. Bodies are decoded strictly: unknown, doubled or wrongly cased keys are refused."},
+		Components: &huma.Components{
+			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			SecuritySchemes: map[string]*huma.SecurityScheme{
+				"token":       {Type: "http", Scheme: "bearer", Description: "A person's token"},
+				"certificate": {Type: "mutualTLS", Description: "A host's certificate"},
+			},
+		},
+	}
+	return humago.New(mux, huma.Config{OpenAPI: doc})
+}
+
+// operation describes a route.
+func operation(rt route, schemas huma.Registry) *huma.Operation {
+	op := &huma.Operation{
+		OperationID: operationID(rt), Method: rt.method, Path: rt.path, Summary: rt.summary,
+		Tags: []string{tagOf(rt.path)}, Parameters: parameters(rt), Responses: map[string]*huma.Response{},
+	}
+	switch rt.who {
+	case forPeople:
+		op.Security = []map[string][]string{{"token": {}}}
+	case forHost:
+		op.Security = []map[string][]string{{"certificate": {}}}
+	}
+	if rt.body != nil {
+		op.RequestBody = &huma.RequestBody{Required: true, Content: content("application/json", rt.body, schemas)}
+	}
+	ok := &huma.Response{Description: "Done"}
+	if rt.answer != nil {
+		kind := "application/json"
+		if rt.stream {
+			kind, ok.Description = "application/x-ndjson", "One document a line"
+		}
+		ok.Content = content(kind, rt.answer, schemas)
+	}
+	if rt.method == http.MethodPut && rt.who == forPeople {
+		ok.Headers = map[string]*huma.Param{"Gear-Result": {Description: "created, configured or unchanged",
+			Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"created", "configured", "unchanged"}}}}
+	}
+	op.Responses[strconv.Itoa(max(rt.status, http.StatusOK))] = ok
+	op.Responses["default"] = &huma.Response{Description: "An error (RFC 9457)",
+		Content: content("application/problem+json", reflect.TypeFor[api.Error](), schemas)}
+	return op
+}
+
+func content(kind string, t reflect.Type, schemas huma.Registry) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{kind: {Schema: schemas.Schema(t, true, "Answer")}}
+}
+
+func parameters(rt route) []*huma.Param {
+	var out []*huma.Param
+	for segment := range strings.SplitSeq(rt.path, "/") {
+		if name := strings.Trim(segment, "{}"); name != segment {
+			out = append(out, &huma.Param{Name: name, In: "path", Required: true, Schema: nameSchema()})
+		}
+	}
+	for _, q := range rt.query {
+		out = append(out, &huma.Param{Name: q.name, In: "query", Description: q.doc, Schema: &huma.Schema{Type: huma.TypeString}})
+	}
+	return out
+}
+
+func nameSchema() *huma.Schema {
+	longest := api.MaxNameLen
+	return &huma.Schema{Type: huma.TypeString, MaxLength: &longest, Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"}
+}
+
+// operationID gives names such as "get-projects-services-item" for a generated client.
+func operationID(rt route) string {
+	words := []string{strings.ToLower(rt.method)}
+	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.path, "/v1"), "/") {
+		if segment != "" && !strings.HasPrefix(segment, "{") {
+			words = append(words, strings.TrimSuffix(segment, ".json"))
+		}
+	}
+	if strings.HasSuffix(rt.path, "{name}") {
+		words = append(words, "item")
+	}
+	return strings.Join(words, "-")
+}
+
+// tagOf groups routes by the last kind in their path.
+func tagOf(path string) string {
+	tag := "master"
+	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/v1/"), "/") {
+		switch segment {
+		case "projects", "services", "pods", "hosts", "aliases":
+			tag = segment
+		}
+	}
+	return tag
+}

@@ -1,0 +1,114 @@
+package master
+
+import (
+	"net/http"
+	"reflect"
+
+	"gearmesh.dev/api"
+)
+
+// routes is the whole API. What is not here is not served, and who is not named is refused.
+func (m *Master) routes() []route {
+	routes := []route{
+		{method: "GET", path: "/healthz", who: forAnybody, summary: "The process lives", handle: m.healthz},
+		{method: "GET", path: "/readyz", who: forAnybody, summary: "The store is read and answers", handle: m.readyz},
+		{method: "GET", path: "/openapi.json", who: forAnybody, summary: "This description", handle: m.openapi},
+		{method: "GET", path: "/v1/version", who: forAnybody, summary: "The master's version",
+			answer: reflect.TypeFor[version](), handle: m.version},
+		{method: "POST", path: "/v1/join", who: forAnybody, audit: true, summary: "Join the cluster with a token",
+			body: reflect.TypeFor[api.JoinRequest](), limit: 64 << 10, status: http.StatusCreated,
+			answer: reflect.TypeFor[api.Identity](), handle: m.join},
+		{method: "POST", path: "/v1/tokens", who: forPeople, audit: true, summary: "Make a token that lets one host join",
+			status: http.StatusCreated, answer: reflect.TypeFor[api.JoinToken](), handle: m.createToken},
+		{method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
+			answer: reflect.TypeFor[watchLine](), handle: m.watch, query: []queryParam{
+				{"kinds", "some of projects,hosts,services,aliases,pods; all when left out"},
+				{"project", "only of this project"},
+				{"revision", "changes after this revision; when left out: what is there, a sync event, then changes"}}},
+		{method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
+			answer: reflect.TypeFor[api.LogLine](), handle: m.logs, query: []queryParam{
+				{"service", "only of this service"}, {"pod", "only of this pod"}, {"follow", "1: wait for more"},
+				{"tail", "at most this many lines of each container from before now"}, {"since", "only lines not older than this, such as 10m"}}},
+		{method: "GET", path: "/v1/projects/{project}/pods/{name}/why", who: forPeople, summary: "Everything that explains a pod",
+			answer: reflect.TypeFor[api.Why](), handle: m.why},
+		{method: "GET", path: "/v1/hosts/{name}/desired", who: forHost, summary: "What the host should do, as a stream of patches", stream: true,
+			answer: reflect.TypeFor[api.Patch](), handle: m.desired},
+		{method: "PUT", path: "/v1/hosts/{name}/report", who: forHost, summary: "The state of the host; renews its lease",
+			body: reflect.TypeFor[api.HostReport](), limit: maxReport, status: http.StatusNoContent, handle: m.report},
+		{method: "POST", path: "/v1/hosts/{name}/certificate", who: forHost, audit: true, summary: "A fresh certificate",
+			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
+	}
+	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
+	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
+	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)
+	routes = append(routes, resourceRoutes[api.Alias](m, api.KindAlias)...)
+	return append(routes, resourceRoutes[api.Pod](m, api.KindPod)...)
+}
+
+// resourceRoutes gives the routes of one kind.
+func resourceRoutes[T any](m *Master, kind api.Kind) []route {
+	one, many := reflect.TypeFor[T](), reflect.TypeFor[api.List[T]]()
+	word, lists := kindWord(kind), plural(kind)
+	list, create, replace := m.list(kind), m.create(kind), m.replace(kind)
+	switch kind {
+	case api.KindPod:
+		create = notByPeople("pods are made by the master, from services; change or create the service")
+		replace = create
+	case api.KindHost:
+		create = notByPeople("a host comes by joining: gear token create, then gear join on the host")
+	}
+	base := "/v1/" + lists
+	var routes []route
+	if kind.InProject() {
+		routes = append(routes, route{method: "GET", path: base, who: forPeople,
+			summary: "List the " + lists + " of all projects", answer: many, handle: list})
+		base = "/v1/projects/{project}/" + lists
+	}
+	item := base + "/{name}"
+	return append(routes,
+		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, handle: list},
+		route{method: "POST", path: base, who: forPeople, audit: true, summary: "Create a " + word,
+			body: one, status: http.StatusCreated, answer: one, handle: create},
+		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, handle: m.one(kind)},
+		route{method: "PUT", path: item, who: forPeople, audit: true, summary: "Create or replace a " + word,
+			body: one, answer: one, handle: replace},
+		route{method: "DELETE", path: item, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
+			query: []queryParam{{"revision", "only if the stored revision is this"}}, handle: m.remove(kind)})
+}
+
+// watchLine is event for OpenAPI, where the object's shape depends on its kind.
+type watchLine struct {
+	Type     api.EventType  `json:"type" enum:"put,delete,sync,error"`
+	Revision int64          `json:"revision"`
+	Object   map[string]any `json:"object,omitempty" doc:"Any resource; its kind says which"`
+	Error    *api.Error     `json:"error,omitempty" doc:"Only on the last line of a watch that the master ends"`
+}
+
+// version is the answer of GET /v1/version.
+type version struct {
+	Version string `json:"version"`
+}
+
+func (m *Master) version(c *call) error { return c.answer(http.StatusOK, version{m.cfg.Version}) }
+
+func (m *Master) healthz(c *call) error {
+	_, _ = c.w.Write([]byte("ok\n"))
+	return nil
+}
+
+// readyz asks the store itself: without a quorum nothing can be written.
+func (m *Master) readyz(c *call) error {
+	if err := m.ready(c.Context()); err != nil {
+		return err
+	}
+	if _, _, err := m.store.List(c.Context(), kindWord(api.KindProject)+"/"); err != nil {
+		return api.Errorf(api.CodeUnavailable, "the store does not answer")
+	}
+	return m.healthz(c)
+}
+
+func (m *Master) openapi(c *call) error {
+	c.w.Header().Set("Content-Type", "application/openapi+json")
+	_, _ = c.w.Write(m.spec)
+	return nil
+}

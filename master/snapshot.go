@@ -1,0 +1,205 @@
+package master
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/master/control"
+)
+
+// viewAge is how long a view may be used: statuses depend on time too.
+const viewAge = time.Second
+
+// view is the cluster at one moment: what the controllers and the statuses are computed from.
+type view struct {
+	*control.View
+	version   int64 // of the cache
+	dirSeq    int64
+	pulseSeq  int64
+	built     time.Time
+	directory *directory
+}
+
+// directory is one state of api.Directory; seq tells two apart.
+type directory struct {
+	api.Directory
+	seq int64
+}
+
+// views builds the view when it is asked for and the cache or the hosts' health have changed.
+type views struct {
+	cache  *cache
+	pulses *pulses
+
+	mu  sync.Mutex
+	now *view
+}
+
+// current gives a view that is not older than the cache.
+func (v *views) current(term int64) *view {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	if o := v.now; o != nil && o.Term == term && o.version == v.cache.versionNow() && o.pulseSeq == v.pulses.seqNow() && now.Sub(o.built) < viewAge {
+		return o
+	}
+	pulseSeq := v.pulses.seqNow()
+	s, parts := v.cache.snapshot(v.pulses)
+	s.Now, s.Term = now, term
+	s.Health = v.pulses.health(s.Hosts, now)
+	next := &view{View: control.NewView(s), version: parts.version, dirSeq: parts.dirSeq, pulseSeq: pulseSeq, built: now}
+	if v.now != nil && v.now.dirSeq == next.dirSeq {
+		next.directory = v.now.directory
+	} else {
+		next.directory = &directory{next.Directory(parts.endpoints), parts.dirSeq}
+	}
+	v.now = next
+	return next
+}
+
+// snapshotParts is what a view needs beside control's snapshot.
+type snapshotParts struct {
+	version, dirSeq int64
+	endpoints       []api.HostEndpoints
+}
+
+func (c *cache) versionNow() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.version
+}
+
+// snapshot copies the cluster out of the cache, with what the hosts have last said.
+func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s := control.Snapshot{
+		Projects: values[api.Project](c.objects[api.KindProject]),
+		Services: values[api.Service](c.objects[api.KindService]),
+		Aliases:  values[api.Alias](c.objects[api.KindAlias]),
+		Hosts:    values[api.Host](c.objects[api.KindHost]),
+		Pods:     values[api.Pod](c.objects[api.KindPod]),
+	}
+	for i := range s.Pods {
+		s.Pods[i].Status = c.podStatusLocked(&s.Pods[i], p)
+	}
+	for i := range s.Hosts {
+		s.Hosts[i].Status = c.hostStatusLocked(s.Hosts[i].Metadata.Name, p)
+	}
+	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq}
+	for _, e := range c.endpoints {
+		parts.endpoints = append(parts.endpoints, e)
+	}
+	slices.SortFunc(parts.endpoints, func(a, b api.HostEndpoints) int { return cmp.Compare(a.Host, b.Host) })
+	return s, parts
+}
+
+// values copies the resources of one kind out of the cache.
+func values[T any](from map[api.Key]api.Resource) []T {
+	out := make([]T, 0, len(from))
+	for _, r := range from {
+		if v, ok := r.(any).(*T); ok {
+			out = append(out, *v)
+		}
+	}
+	return out
+}
+
+// podStatusLocked gives what a pod's host last said of it.
+func (c *cache) podStatusLocked(p *api.Pod, seen *pulses) api.PodStatus {
+	rec, ok := c.statuses[p.Key()]
+	if !ok || rec.UID != p.Metadata.UID {
+		return api.PodStatus{}
+	}
+	rec.Status.Seen = later(seen.seen(p.Spec.Host), c.hostInfos[p.Spec.Host].Seen)
+	return rec.Status
+}
+
+// hostStatusLocked gives what a host last said of itself.
+func (c *cache) hostStatusLocked(name api.Name, seen *pulses) api.HostStatus {
+	info, ok := c.hostInfos[name]
+	if !ok {
+		return api.HostStatus{}
+	}
+	out := api.HostStatus{Version: info.Version, Capacity: info.Capacity, Seen: later(seen.seen(name), info.Seen)}
+	if len(info.Conditions) > 0 {
+		out.Reason, out.Message = info.Conditions[0].Reason, info.Conditions[0].Message
+	}
+	return out
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a.UTC().Truncate(time.Millisecond)
+	}
+	return b
+}
+
+// withStatus gives a copy of a resource with its status as of now.
+func (m *Master) withStatus(r api.Resource) api.Resource {
+	v := m.views.current(m.term())
+	switch r := bare(r).(type) {
+	case *api.Service:
+		r.Status = v.ServiceStatus(r)
+		return r
+	case *api.Host:
+		m.cache.mu.RLock()
+		r.Status = m.cache.hostStatusLocked(r.Metadata.Name, m.pulses)
+		m.cache.mu.RUnlock()
+		r.Status = v.HostStatus(r)
+		return r
+	case *api.Pod:
+		m.cache.mu.RLock()
+		r.Status = m.cache.podStatusLocked(r, m.pulses)
+		m.cache.mu.RUnlock()
+		r.Status = v.PodStatus(r)
+		return r
+	case *api.Alias:
+		r.Status = v.AliasStatus(r)
+		return r
+	default:
+		return r
+	}
+}
+
+// derived remembers the statuses that follow from other resources and from time, to tell the
+// watches when one becomes another.
+type derived struct{ last map[api.Key]any }
+
+// changed gives the resources whose status is another than at the last call. Statuses are
+// compared without their ages, or a host that is down would be news each second.
+func (d *derived) changed(v *view) []api.Key {
+	now := map[api.Key]any{}
+	for i := range v.Services {
+		s := v.ServiceStatus(&v.Services[i])
+		if s.Reason == api.ReasonHostSilent || s.Reason == api.ReasonHostLost {
+			s.Message = ""
+		}
+		now[v.Services[i].Key()] = s
+	}
+	for i := range v.Aliases {
+		now[v.Aliases[i].Key()] = v.AliasStatus(&v.Aliases[i])
+	}
+	states := map[api.Name]api.HostState{}
+	for i := range v.Hosts {
+		s := v.HostStatus(&v.Hosts[i])
+		s.Seen, s.Message = time.Time{}, ""
+		states[v.Hosts[i].Metadata.Name] = s.State
+		now[v.Hosts[i].Key()] = s
+	}
+	for i := range v.Pods { // their own changes are told by the cache; those of their hosts are not
+		now[v.Pods[i].Key()] = states[v.Pods[i].Spec.Host]
+	}
+	var out []api.Key
+	for key, status := range now {
+		if before, ok := d.last[key]; ok && before != status {
+			out = append(out, key)
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Key) int { return cmp.Compare(a.String(), b.String()) })
+	d.last = now
+	return out
+}
