@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -13,12 +14,6 @@ const (
 	PortFirst = 20000
 	PortLast  = 29999
 )
-
-// PodNetwork is where pods have their addresses, on every host the same: it never leaves a host.
-func PodNetwork() netip.Prefix { return netip.MustParsePrefix("10.127.0.0/16") }
-
-// Gateway is the address of the bridge gear0, which pods use as gateway and DNS server.
-func Gateway() netip.Addr { return netip.MustParseAddr("10.127.0.1") }
 
 // places hands out addresses and host ports. Both go round in a circle, so that what was freed is
 // used again as late as can be: at least 60 s later unless the whole range is used up by then.
@@ -30,7 +25,7 @@ type places struct {
 // newPlaces starts the circles at a point that differs from one start of the agent to the next,
 // since what was freed just before a restart is not on record.
 func newPlaces(seed uint32) places {
-	network := PodNetwork().Addr().As4()
+	network := podnet.Prefix().Addr().As4()
 	network[2], network[3] = byte(seed>>8)&0x7f, byte(seed)
 	return places{addr: netip.AddrFrom4(network), port: PortFirst + uint16(seed%(PortLast-PortFirst))}
 }
@@ -38,7 +33,7 @@ func newPlaces(seed uint32) places {
 // take chooses an address and host ports for a pod, beside those of the pods on disk. free asks
 // the kernel whether nobody listens on a port.
 func (p *places) take(pod api.Pod, used []podstate.Net, free func(api.Protocol, uint16) bool) (podstate.Net, error) {
-	addrs, ports := map[netip.Addr]bool{Gateway(): true}, map[uint16]bool{}
+	addrs, ports := map[netip.Addr]bool{podnet.Gateway(): true}, map[uint16]bool{}
 	for _, n := range used {
 		addrs[n.Address] = true
 		for _, hp := range n.Ports {
@@ -64,14 +59,14 @@ func (p *places) take(pod api.Pod, used []podstate.Net, free func(api.Protocol, 
 func (p *places) address(used map[netip.Addr]bool) (netip.Addr, error) {
 	for range 1 << 16 {
 		p.addr = p.addr.Next()
-		if !PodNetwork().Contains(p.addr) {
-			p.addr = Gateway()
+		if !podnet.Prefix().Contains(p.addr) {
+			p.addr = podnet.Gateway()
 		}
 		if last := p.addr.As4()[3]; last != 0 && last != 255 && !used[p.addr] {
 			return p.addr, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("no address of %s is free for the pod", PodNetwork())
+	return netip.Addr{}, fmt.Errorf("no address of %s is free for the pod", podnet.Prefix())
 }
 
 func (p *places) hostPort(proto api.Protocol, used map[uint16]bool, free func(api.Protocol, uint16) bool) (uint16, error) {

@@ -10,11 +10,9 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
+	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/linker"
 )
-
-// Bridge is the bridge that the pods of a host are on.
-const Bridge = "gear0"
 
 // Relink implements geard.Machine.
 func (h *Host) Relink(ctx context.Context, l geard.PodLinks) error {
@@ -70,7 +68,7 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	c := linker.HostConfig{Bridge: Bridge, PodNet: geard.PodNetwork(), Address: r.Address, Members: r.Members,
+	c := linker.HostConfig{Bridge: podnet.Bridge, PodNet: podnet.Prefix(), Address: r.Address, Members: r.Members,
 		Open: []linker.OpenPort{{Protocol: api.TCP, Port: routerPort}}}
 	for _, p := range r.Pods {
 		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports})
