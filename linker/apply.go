@@ -55,15 +55,36 @@ func Remove(ctx context.Context, netns string) error { return HostChoice.Remove(
 // Apply is the function Apply with this kind of iptables.
 func (v Variant) Apply(ctx context.Context, netns string, r Rules) error {
 	for _, f := range families(r) {
-		have, err := v.read(ctx, netns, f.tool)
-		if err != nil {
-			return err
-		}
-		if err := v.restore(ctx, netns, f.tool, repairs(have, f.want)); err != nil {
+		if err := v.apply(ctx, netns, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxPasses bounds how often something is read again because it was changed meanwhile.
+const maxPasses = 10
+
+// apply reads, and writes what differs. When the kernel refuses that, another program may have
+// changed the table in between, so it looks again; what is refused twice in the same words is an error.
+func (v Variant) apply(ctx context.Context, netns string, f family) error {
+	var refused error
+	var last string
+	for range maxPasses {
+		have, err := v.read(ctx, netns, f.tool)
+		if err != nil {
+			return err
+		}
+		text := repairs(have, f.want)
+		if text == last && refused != nil {
+			return refused
+		}
+		if refused = v.restore(ctx, netns, f.tool, text); refused == nil {
+			return nil
+		}
+		last = text
+	}
+	return refused
 }
 
 // Update is the function Update with this kind of iptables.

@@ -55,7 +55,7 @@ func end(ctx context.Context, path string, doomed func(flow) (Reason, bool)) (ma
 	}
 	defer h.Close()
 	e := &ending{doomed: doomed, count: map[Reason]int{}}
-	for range maxPasses {
+	for range maxPasses { // a table that changes while it is read can hide an entry
 		_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, e)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
@@ -66,10 +66,6 @@ func end(ctx context.Context, path string, doomed func(flow) (Reason, bool)) (ma
 	}
 	return e.count, nil
 }
-
-// maxPasses bounds how often the table is read again because it changed while it was read, which
-// can hide an entry.
-const maxPasses = 10
 
 // handle opens a netfilter socket in a namespace; "" means the caller's.
 func handle(path string) (*netlink.Handle, error) {

@@ -57,9 +57,9 @@ func dports(p api.Protocol, first, last uint16) word {
 	return word(fmt.Sprintf("-p %s -m %s --dport %d:%d", p, p, first, last))
 }
 
-// because notes in a rule whose it is, such as link:db.
+// because notes in a rule whose it is, such as "link:db"; iptables-save puts quotes around a colon.
 func because(kind string, n api.Name) word {
-	return word("-m comment --comment " + kind + ":" + string(n))
+	return word(`-m comment --comment "` + kind + ":" + string(n) + `"`)
 }
 
 // oneIn matches one packet in n by chance. The kernel keeps the probability as a multiple of

@@ -5,9 +5,11 @@ package linker_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -276,20 +278,45 @@ func TestOpenPort(t *testing.T) {
 func TestMartianGuard(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v linker.Variant) {
 		c := newCluster(t, v)
-		c.a.serve(t, "secret", "127.0.0.1:9000")
+		c.a.serve(t, "ha", "192.0.2.1:9001")
+		var local net.PacketConn
+		c.a.do(t, func() (err error) {
+			local, err = net.ListenPacket("udp4", "127.0.0.1:9000")
+			return err
+		})
+		t.Cleanup(func() { local.Close() })
 		// The worst host there is: route_localnet on, and a neighbour who knows.
 		c.a.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
-		c.stranger.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
 		c.stranger.batch(t, "route del local 127.0.0.0/8 dev lo table local", "route del local 127.0.0.1 dev lo table local",
 			"route add 127.0.0.1/32 via 192.0.2.1 src 192.0.2.66")
 		if err := v.Remove(t.Context(), c.a.path); err != nil {
 			t.Fatal(err)
 		}
-		c.stranger.session(t, "tcp", "127.0.0.1:9000").expect(t, "secret", "192.0.2.66")
+		send := func(s space, line string) {
+			if _, err := fmt.Fprint(s.session(t, "udp", "127.0.0.1:9000"), line); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(c.stranger, "before")
+		heard(t, local, "before")
 		c.applyHost(t, c.a, c.ca)
-		c.stranger.unheard(t, "127.0.0.1:9000")
-		c.stranger.unheard(t, "127.0.0.1:20000")
+		send(c.stranger, "attack")
+		c.stranger.session(t, "tcp", "192.0.2.1:9001").expect(t, "ha", "192.0.2.66") // what was sent has arrived by now
+		send(c.a.space, "own")
+		heard(t, local, "own")
 	})
+}
+
+// heard fails the test unless the next datagram is want.
+func heard(t *testing.T, c net.PacketConn, want string) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	if n, _, err := c.ReadFrom(buf); err != nil || string(buf[:n]) != want {
+		t.Fatalf("heard %q, %v; want %q", buf[:n], err, want)
+	}
 }
 
 func TestSpoofedPodAddress(t *testing.T) {
