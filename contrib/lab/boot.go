@@ -60,9 +60,10 @@ func (l *Lab) launch(ctx context.Context, h host, s state) error {
 	_, err = hostexec.Run(ctx, hostexec.Cmd{
 		// The shell in front gives away this process's pipes.
 		Argv: []string{"sh", "-c", `exec setsid -f "$@" </dev/null >"$LAB_DIR/boot.log" 2>&1`, "sh",
-			"nsenter", "--net=" + h.netns(),
 			"unshare", "-m", "-p", "-u", "-i", "--fork", "--propagation", "private", "sh", script},
-		Env: startEnv(h, s.Tree, hs),
+		// Born in the host's network namespace, it can be found there at any moment.
+		NetNS: h.netns(),
+		Env:   startEnv(h, s.Tree, hs),
 	})
 	if err != nil {
 		return fmt.Errorf("starting host %q: %w", h.name, err)
@@ -116,7 +117,7 @@ func awaitManager(ctx context.Context, h host) (process, error) {
 		}
 		if !ok && len(netnsPIDs(h.netns())) == 0 {
 			// setsid has forked by now: nothing in the namespace means
-			// that nsenter or unshare gave up.
+			// that unshare gave up.
 			if _, ok := h.running(); !ok {
 				return p, errors.New("it did not start")
 			}

@@ -1,6 +1,6 @@
 # Starts one lab host. Run by package lab as
-#     setsid -f nsenter --net=NETNS unshare -m -p -u -i --fork --propagation private sh start-host.sh
-# so this shell is process 1 of a new pid namespace and ends up as the host's systemd.
+#     setsid -f unshare -m -p -u -i --fork --propagation private sh start-host.sh
+# in the host's network namespace, so this shell is process 1 of a new pid namespace and ends up as the host's systemd.
 #
 #   LAB_HOST     host name
 #   LAB_DIR      the host's directory: upper, work, docker, root, pid
