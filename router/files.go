@@ -47,7 +47,7 @@ func (f *files) check(ctx context.Context, text []byte) error {
 	if err := atomicfile.Write(path, text, 0o644); err != nil {
 		return err
 	}
-	if _, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{f.haproxy, "-c", "-q", "-f", path}}); err != nil {
+	if _, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{f.haproxy, "-c", "-f", path}}); err != nil {
 		return fmt.Errorf("checking the configuration of HAProxy: %w", err)
 	}
 	return nil

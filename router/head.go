@@ -14,22 +14,28 @@ const unknownBackend = "gear_unknown"
 //
 //   - hard-stop-after and mworker-max-reloads bound how many old workers, kept alive by long connections,
 //     stand beside the new one.
+//   - Without strict-limits, a host that allows fewer open files gets a HAProxy with fewer connections and not
+//     none: haproxy -c does not notice, so the check would not protect from it.
 //   - redispatch 1 sends every retry to another server, without the pause before a retry on the same one; with
-//     the short connect timeout, a dead server costs some of the request's time but not the request.
+//     the short connect timeout, a dead server costs some of the request's time but not the request. After two
+//     failed connections it gets no more requests until a check has connected again.
+//   - roundrobin, since leastconn would prefer dead servers: they never have connections.
 //   - empty-response retries when a server died with the request in hand. Only GET, HEAD and OPTIONS may be sent twice
 //     (RFC 9110, section 9.2.2), so it is turned off for every other method.
-//   - There are no active checks: readiness comes from the agents, and a router per host that checks 100,000 pods
-//     would be a load of its own.
+//   - Readiness comes from the agents. The checks are rare, but without them HAProxy does not observe connections;
+//     only a server that was seen to fail is checked each second.
 //   - fhdr, unlike hdr, does not split at commas; host_only cuts the port and lowers the case.
 //   - A request's own X-Forwarded-For and Proxy headers are not believed; "Proxy" would become HTTP_PROXY in CGI programs.
 const headText = `# Written by gear, do not edit: it is written anew at each change.
 global
     description %[1]s
     maxconn %[2]d
+    no strict-limits
     stats socket %[3]s mode 600 level admin expose-fd listeners
     stats timeout 1m
     hard-stop-after 1h
     mworker-max-reloads 50
+    spread-checks 20
     log stderr format raw daemon notice
 %[4]s
 defaults
@@ -40,12 +46,14 @@ defaults
     option dontlog-normal
     option log-separate-errors
     option redispatch 1
-    retries 3
+    retries 6
     retry-on conn-failure empty-response
-    balance leastconn
+    balance roundrobin
+    default-server check inter 30s fastinter 1s downinter 1s rise 1 fall 2 observe layer4 error-limit 2 on-error mark-down
     timeout connect 1s
     timeout client 60s
     timeout server 60s
+    timeout check 1s
     timeout queue 5s
     timeout tunnel 1h
     timeout client-fin 10s

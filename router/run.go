@@ -32,6 +32,7 @@ type Options struct {
 	HAProxy    string        // the program that checks configurations; haproxy
 	MinReload  time.Duration // shortest time between two reloads; 2s
 	Period     time.Duration // how often HAProxy is asked whether it still runs what it should; 1s
+	Audit      time.Duration // how often HAProxy is asked for all it runs, so that foreign changes are undone; 30s
 	Retry      time.Duration // time until something refused is tried again; 15s
 }
 
@@ -103,6 +104,7 @@ type driver struct {
 	wanted   *Config // nil until a directory is known
 	running  Config  // of the worker pid
 	pid      int     // 0 when what runs is not known
+	learned  time.Time
 	reloaded time.Time
 	refused  string    // shape that HAProxy refused
 	retry    time.Time // when it may be tried again
@@ -112,6 +114,7 @@ func newDriver(o Options) *driver {
 	o.HAProxy = cmp.Or(o.HAProxy, "haproxy")
 	o.MinReload = cmp.Or(o.MinReload, 2*time.Second)
 	o.Period = cmp.Or(o.Period, time.Second)
+	o.Audit = cmp.Or(o.Audit, 30*time.Second)
 	o.Retry = cmp.Or(o.Retry, 15*time.Second)
 	return &driver{o: o, files: files{settings: o.Settings, haproxy: o.HAProxy}}
 }
@@ -180,7 +183,7 @@ func (d *driver) pass(ctx context.Context) time.Duration {
 }
 
 // connect opens a session, starting HAProxy when it does not run, and learns what it runs when
-// another worker answers than the last time.
+// another worker answers than the last time, or when that was long ago.
 func (d *driver) connect(ctx context.Context) (*session, error) {
 	s, err := openSession(ctx, d.o.Settings.Socket)
 	if err != nil {
@@ -188,7 +191,7 @@ func (d *driver) connect(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 	}
-	if s.pid == d.pid {
+	if s.pid == d.pid && time.Since(d.learned) < d.o.Audit {
 		return s, nil
 	}
 	d.pid = 0
@@ -196,7 +199,7 @@ func (d *driver) connect(ctx context.Context) (*session, error) {
 		s.close()
 		return nil, err
 	}
-	d.pid = s.pid
+	d.pid, d.learned = s.pid, time.Now()
 	return s, nil
 }
 
@@ -209,7 +212,7 @@ func (d *driver) revive(ctx context.Context) (*session, error) {
 	if err := d.o.Supervisor.Start(ctx); err != nil {
 		return nil, fmt.Errorf("starting HAProxy: %w", err)
 	}
-	return d.await(ctx, func(*session) bool { return true })
+	return d.await(ctx, startTime, func(*session) bool { return true })
 }
 
 // save keeps the files current, so that HAProxy is right also when somebody else starts it. With a
@@ -275,19 +278,31 @@ func (d *driver) reload(ctx context.Context, old int, change Change) time.Durati
 	return 0
 }
 
-func (d *driver) swap(ctx context.Context, old int) (*session, error) {
-	if err := d.o.Supervisor.Reload(ctx); err != nil {
-		return nil, fmt.Errorf("reloading HAProxy: %w", err)
+// swap reloads and waits for the new worker. A signal that arrives while HAProxy's master has
+// hardly begun can get lost (seen with 2.6), so it is sent again.
+func (d *driver) swap(ctx context.Context, old int) (s *session, err error) {
+	for range reloadTries {
+		if err := d.o.Supervisor.Reload(ctx); err != nil {
+			return nil, fmt.Errorf("reloading HAProxy: %w", err)
+		}
+		if s, err = d.await(ctx, reloadTime, func(s *session) bool { return s.pid != old && s.head == d.wanted.HeadID }); err == nil {
+			return s, nil
+		}
 	}
-	return d.await(ctx, func(s *session) bool { return s.pid != old && s.head == d.wanted.HeadID })
+	return nil, err
 }
 
-// startTime is how long HAProxy may take to start or to reload, with 100,000 slots.
-const startTime = 15 * time.Second
+// How long HAProxy may take to answer after a start, before it is started again, and after a
+// reload, with 100,000 slots.
+const (
+	startTime   = 5 * time.Second
+	reloadTime  = 6 * time.Second
+	reloadTries = 3
+)
 
 // await connects until a worker answers that is the right one.
-func (d *driver) await(ctx context.Context, right func(*session) bool) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+func (d *driver) await(ctx context.Context, within time.Duration, right func(*session) bool) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	last := errors.New("the old worker still answers")
 	for {
