@@ -1,0 +1,135 @@
+// Package dnsd is the DNS server of a host: it answers for the cluster's names from memory, and
+// forwards other names for the hosts of the cluster and their pods.
+//
+// Names, with gear.internal as the domain:
+//
+//	web.shop.gear.internal              A, AAAA: hosts with a ready endpoint of service web of project shop; SRV: every ready endpoint
+//	_http._tcp.web.shop.gear.internal   SRV: the ready endpoints of port http; A: their hosts
+//	web-x7k2f.pod.shop.gear.internal    A: the host of a pod; SRV: its ready ports
+//	db1.host.gear.internal              A: a host
+//	shop.example.com                    A: the hosts with a living router, when it is an alias
+//	7.2.0.192.in-addr.arpa              PTR: a host
+//
+// What is told depends on who asks (View). A pod with the search domain shop.gear.internal asks for
+// "db"; when it has a link to db it gets the link's loopback address. Every record has a TTL of 5 s.
+//
+// Sources: RFC 1035, 2308 (negative answers), 2782 (SRV), 6891 (EDNS), 7766 (TCP), 8020 (nothing
+// under a missing name), 8482 (ANY), and dnsflagday.net/2020 for the size of datagrams.
+package dnsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Config says where a Server listens and what it knows.
+type Config struct {
+	Listen    []netip.AddrPort        // UDP and TCP of each; addresses may come up later. Port 0 picks one
+	Source    Source                  // what askers see
+	Upstreams func() []netip.AddrPort // servers for other names; none when nil. See ResolvConf
+	Logger    *slog.Logger            // nothing is logged when nil
+	Limits    Limits                  // DefaultLimits() when zero
+}
+
+// Limits bound what askers can make the server do.
+type Limits struct {
+	Sockets       int           // UDP sockets, and goroutines, of each address
+	Streams       int           // TCP connections at a time
+	StrangerTCP   int           // of these, from askers that may not recurse
+	StreamQueries int           // queries on one TCP connection
+	StreamIdle    time.Duration // a TCP connection is closed when no whole query came for this long
+	Forwards      int           // queries at a time that wait for other servers
+	AskerForwards int           // of these, of one asker
+	ForwardTime   time.Duration // one try at one other server
+	Cached        int           // answers of other servers that are kept
+	StrangerRate  int           // UDP answers a second to one /24 (IPv6: /56) of strangers; over it every second one is "use TCP", the others are dropped
+}
+
+// DefaultLimits suit a host with some hundreds of pods.
+func DefaultLimits() Limits {
+	return Limits{Sockets: min(runtime.GOMAXPROCS(0), 8), Streams: 256, StrangerTCP: 64, StreamQueries: 256,
+		StreamIdle: 8 * time.Second, Forwards: 512, AskerForwards: 64, ForwardTime: 2 * time.Second,
+		Cached: 8192, StrangerRate: 100}
+}
+
+// Server answers DNS queries. It is made by New and used by one Run.
+type Server struct {
+	config  Config
+	udp     []*net.UDPConn
+	tcp     []*net.TCPListener
+	forward *forwarder
+	rate    *rateLimit
+	streams streamCount
+	work    sync.WaitGroup // everything that Run started
+}
+
+// New binds the addresses. An address that the host does not have yet is bound all the same.
+func New(c Config) (*Server, error) {
+	if c.Source == nil || len(c.Listen) == 0 {
+		return nil, errors.New("dnsd: a Source and an address to listen on are needed")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits()
+	}
+	s := &Server{config: c, forward: newForwarder(c), rate: newRateLimit(c.Limits.StrangerRate)}
+	for _, a := range c.Listen {
+		if err := s.bind(a); err != nil {
+			s.close()
+			return nil, fmt.Errorf("dnsd: listening on %s: %w (another DNS server there? ss -lnup 'sport = :53' shows it)", a, err)
+		}
+	}
+	return s, nil
+}
+
+// Addrs gives the addresses it listens on.
+func (s *Server) Addrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range s.tcp {
+		out = append(out, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return out
+}
+
+// Run serves until ctx ends, and returns when all its goroutines have.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(s.udp)+len(s.tcp))
+	for _, c := range s.udp {
+		s.work.Go(func() { errs <- s.serveUDP(ctx, c) })
+	}
+	for _, l := range s.tcp {
+		s.work.Go(func() { errs <- s.serveTCP(ctx, l) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-errs:
+	}
+	cancel()
+	s.close()
+	s.work.Wait()
+	if err != nil {
+		return fmt.Errorf("dnsd: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) close() {
+	for _, c := range s.udp {
+		c.Close()
+	}
+	for _, l := range s.tcp {
+		l.Close()
+	}
+}

@@ -1,0 +1,202 @@
+package dnsd
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bind opens the sockets of one address: several for UDP, among which the kernel spreads askers
+// (SO_REUSEPORT, socket(7)).
+func (s *Server) bind(a netip.AddrPort) error {
+	lc := net.ListenConfig{Control: socketOptions}
+	for range max(1, s.config.Limits.Sockets) {
+		c, err := lc.ListenPacket(context.Background(), "udp", a.String())
+		if err != nil {
+			return err
+		}
+		u := c.(*net.UDPConn)
+		s.udp = append(s.udp, u)
+		if a.Port() == 0 {
+			a = netip.AddrPortFrom(a.Addr(), u.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		}
+	}
+	l, err := lc.Listen(context.Background(), "tcp", a.String())
+	if err != nil {
+		return err
+	}
+	s.tcp = append(s.tcp, l.(*net.TCPListener))
+	return nil
+}
+
+// socketOptions lets sockets share an address, and bind one that comes up later (IP_FREEBIND,
+// ip(7)): the pods' bridge may not be there yet.
+func socketOptions(network, _ string, raw syscall.RawConn) error {
+	var err error
+	outer := raw.Control(func(fd uintptr) {
+		if network == "udp4" || network == "udp6" {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}
+		err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1))
+	})
+	return errors.Join(outer, err)
+}
+
+// serveUDP answers what is known in this goroutine, so a flood makes no others; only questions
+// for other servers get one each, and these are bounded.
+func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
+	buf := make([]byte, 4096) // a query is never longer
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if !pause(ctx, time.Millisecond) { // such as ENOBUFS: try again
+				return nil
+			}
+			continue
+		}
+		reply, ask := s.respond(buf[:n], from.Addr().Unmap(), false)
+		if ask != nil {
+			s.later(ctx, ask, func(b []byte) { c.WriteToUDPAddrPort(b, from) })
+		} else if reply != nil {
+			c.WriteToUDPAddrPort(reply, from) // a lost reply is asked again
+		}
+	}
+}
+
+// later asks other servers in a goroutine of its own, or refuses when too many do already.
+func (s *Server) later(ctx context.Context, q *query, write func([]byte)) {
+	release, ok := s.forward.reserve(q.asker)
+	if !ok {
+		write(s.overload(q))
+		return
+	}
+	s.work.Go(func() {
+		defer release()
+		write(s.recurse(ctx, q))
+	})
+}
+
+func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) error {
+	for {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if !pause(ctx, 10*time.Millisecond) { // such as EMFILE
+				return nil
+			}
+			continue
+		}
+		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		stranger := !s.config.Source.View(from).Recurse
+		if !s.streams.enter(stranger, s.config.Limits) {
+			c.Close()
+			continue
+		}
+		s.work.Go(func() {
+			defer s.streams.leave(stranger)
+			s.serveStream(ctx, c, from)
+		})
+	}
+}
+
+// serveStream answers the queries of one connection, in their order.
+func (s *Server) serveStream(ctx context.Context, c *net.TCPConn, from netip.Addr) {
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	for range s.config.Limits.StreamQueries {
+		c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
+		raw, err := readMessage(c)
+		if err != nil {
+			return
+		}
+		reply, ask := s.respond(raw, from, true)
+		if ask != nil {
+			reply = s.wait(ctx, ask)
+		}
+		if reply == nil {
+			return
+		}
+		c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
+		if _, err := c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply))), reply...)); err != nil {
+			return
+		}
+	}
+}
+
+func (s *Server) wait(ctx context.Context, q *query) []byte {
+	release, ok := s.forward.reserve(q.asker)
+	if !ok {
+		return s.overload(q)
+	}
+	defer release()
+	return s.recurse(ctx, q)
+}
+
+// readMessage reads a message with its length before it (RFC 1035, section 4.2.2). A query is never
+// longer than a few hundred bytes.
+func readMessage(r io.Reader) ([]byte, error) {
+	var length [2]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint16(length[:])
+	if n > 4096 {
+		return nil, errors.New("message is too long for a query")
+	}
+	raw := make([]byte, n)
+	_, err := io.ReadFull(r, raw)
+	return raw, err
+}
+
+// streamCount counts open TCP connections; strangers have a part of them, so that they cannot keep
+// pods out.
+type streamCount struct {
+	mu        sync.Mutex
+	all       int
+	strangers int
+}
+
+func (c *streamCount) enter(stranger bool, l Limits) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= l.Streams || stranger && c.strangers >= l.StrangerTCP {
+		return false
+	}
+	c.all++
+	if stranger {
+		c.strangers++
+	}
+	return true
+}
+
+func (c *streamCount) leave(stranger bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if stranger {
+		c.strangers--
+	}
+}
+
+// pause waits and tells whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

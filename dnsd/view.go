@@ -1,0 +1,141 @@
+package dnsd
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"gearmesh.dev/api"
+)
+
+// Source tells what an asker may see. It is called for every query, from many goroutines, and
+// must answer from memory.
+type Source interface {
+	View(asker netip.Addr) View
+}
+
+// View is the DNS as one asker sees it.
+type View struct {
+	Zone    *Zone // nil until there is one: the answer is SERVFAIL
+	Pod     *Pod  // the pod that asks; nil for hosts and strangers, who see every name
+	Recurse bool  // other names are resolved for it
+}
+
+// Pod is a pod that asks: it sees the names of its own project, of hosts, and short ways to the
+// services that it has links to. Other projects' names look exactly like missing ones.
+type Pod struct {
+	Project api.Name
+	links   map[string]*node
+}
+
+// NewPod gives a pod's view of its links: SERVICE.PROJECT.DOMAIN is the link's loopback address,
+// also before the service exists; SRV records have the link's port.
+func NewPod(domain api.Hostname, d api.Directory, project api.Name, links []api.Link) Pod {
+	z := &Zone{suffix: "." + string(domain) + ".", nodes: map[string]*node{}}
+	services := api.Directory{Services: d.Services} // LinkTargets would look for backends too
+	for i, t := range services.LinkTargets(project, links) {
+		name := string(t.Service) + "." + string(project) + z.suffix
+		port := links[i].Port
+		if s, ok := services.Service(project, t.Service); ok && port == "" {
+			p, _ := s.PortNamed("")
+			port = p.Name
+		}
+		to := target{name, t.Port, t.Local}
+		n := z.at(name, project)
+		n.addrs, n.targets = []netip.Addr{t.Local}, append(n.targets, to)
+		if port != "" {
+			p := z.port(project, t.Service, port, t.Protocol)
+			p.addrs, p.targets = n.addrs, append(p.targets, to)
+		}
+	}
+	return Pod{Project: project, links: z.nodes}
+}
+
+// find gives a name as the asker sees it.
+func (v View) find(name string) *node {
+	if v.Pod == nil {
+		return v.Zone.nodes[name]
+	}
+	if n, ok := v.Pod.links[name]; ok && len(n.addrs) > 0 {
+		return n
+	}
+	if n, ok := v.Zone.nodes[name]; ok && (n.project == "" || n.project == v.Pod.Project) {
+		return n
+	}
+	return v.Pod.links[name]
+}
+
+// Table is a Source that the agent fills: zones and pods are swapped whole.
+type Table struct {
+	podNet  netip.Prefix
+	gateway netip.Addr // the host itself, as pods see it
+
+	mu  sync.Mutex // for writers
+	now atomic.Pointer[state]
+}
+
+// state is never changed.
+type state struct {
+	zone  *Zone
+	pods  map[netip.Addr]*Pod
+	hosts map[netip.Addr]bool
+}
+
+var _ Source = (*Table)(nil)
+
+// NewTable makes an empty table. Askers in podNet are pods, but for its first address, which is the
+// host's own; those on loopback and at the addresses of hosts are hosts; all others are strangers.
+func NewTable(podNet netip.Prefix) *Table {
+	t := &Table{podNet: podNet.Masked(), gateway: podNet.Masked().Addr().Next()}
+	t.now.Store(&state{})
+	return t
+}
+
+// SetZone swaps the zone; hosts are the cluster's, whose resolvers may ask for other names.
+func (t *Table) SetZone(z *Zone, hosts []api.HostEntry) {
+	at := make(map[netip.Addr]bool, len(hosts))
+	for _, h := range hosts {
+		at[h.Address.Unmap()] = true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.now.Store(&state{zone: z, hosts: at, pods: t.now.Load().pods})
+}
+
+// SetPods swaps the pods of this host, by their address. A pod must be there before it runs: an
+// unknown address in the pod network sees hosts only.
+func (t *Table) SetPods(pods map[netip.Addr]Pod) {
+	all := make(map[netip.Addr]*Pod, len(pods))
+	for a, p := range pods {
+		all[a] = &p
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.now.Load()
+	t.now.Store(&state{zone: old.zone, hosts: old.hosts, pods: all})
+}
+
+// View implements Source.
+func (t *Table) View(asker netip.Addr) View {
+	s := t.now.Load()
+	asker = asker.Unmap()
+	switch {
+	case asker.IsLoopback(), asker == t.gateway, s.hosts[asker]:
+		return View{Zone: s.zone, Recurse: true}
+	case t.podNet.Contains(asker):
+		if p, ok := s.pods[asker]; ok {
+			return View{Zone: s.zone, Pod: p, Recurse: true}
+		}
+		return View{Zone: s.zone, Pod: &Pod{}, Recurse: true}
+	default:
+		return View{Zone: s.zone}
+	}
+}
+
+// Static is a Source that gives everyone one view.
+type Static View
+
+var _ Source = Static{}
+
+// View implements Source.
+func (s Static) View(netip.Addr) View { return View(s) }

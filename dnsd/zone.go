@@ -1,0 +1,278 @@
+package dnsd
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"gearmesh.dev/api"
+)
+
+// DefaultDomain is the domain of a cluster that has no other.
+const DefaultDomain api.Hostname = "gear.internal"
+
+// The labels beside those of projects. A host's name goes before a service's where a project
+// is called "host".
+const (
+	hostLabel = "host" // HOST.host.DOMAIN
+	podLabel  = "pod"  // POD.pod.PROJECT.DOMAIN
+)
+
+// Options say how a zone is made.
+type Options struct {
+	Domain api.Hostname             // DefaultDomain when empty
+	Down   func(host api.Name) bool // hosts whose routers and endpoints are left out; none when nil
+	PodNet netip.Prefix             // addresses whose reverse names never leave this host; a multiple of 8 bits
+	Serial uint32                   // of the SOA; should grow with the directory, such as its revision
+}
+
+// Zone is all names of a cluster, ready to be answered from. It never changes, so that any number
+// of goroutines may read it; a new directory makes a new Zone.
+type Zone struct {
+	domain  string // "gear.internal."
+	suffix  string // ".gear.internal."
+	local   []string
+	serial  uint32
+	nodes   map[string]*node
+	refused []api.AliasEntry
+}
+
+// node is a name that exists. One without any data is an empty non-terminal (RFC 8020).
+type node struct {
+	project api.Name // of the pods that see it; empty for all. Hosts and strangers see every node
+	addrs   []netip.Addr
+	targets []target
+	text    string // PTR
+	servers []string
+	outside bool // an alias beyond our domain: A and AAAA are ours, other types are not
+	fixed   bool // a host's or the domain's: nothing else may take the name
+}
+
+// target is an SRV record.
+type target struct {
+	name string
+	port uint16
+	addr netip.Addr
+}
+
+// NewZone makes the zone of a directory. Names that are no valid names are left out, as is what
+// could shadow another's name: Refused tells of aliases.
+func NewZone(d api.Directory, o Options) *Zone {
+	o.Domain = cmp.Or(o.Domain, DefaultDomain)
+	if o.Down == nil {
+		o.Down = func(api.Name) bool { return false }
+	}
+	z := &Zone{domain: string(o.Domain) + ".", suffix: "." + string(o.Domain) + ".", serial: max(o.Serial, 1), nodes: map[string]*node{}}
+	z.local = []string{z.domain, "127.in-addr.arpa."}
+	if r := reverseZone(o.PodNet); r != "" {
+		z.local = append(z.local, r)
+	}
+	z.addHosts(d.Hosts)
+	z.addServices(d.Services)
+	for _, h := range d.Endpoints {
+		if !o.Down(h.Host) {
+			z.addEndpoints(h.Endpoints)
+		}
+	}
+	z.addAliases(d, o.Down)
+	z.order()
+	return z
+}
+
+// Domain gives the domain without a final dot.
+func (z *Zone) Domain() api.Hostname { return api.Hostname(strings.TrimSuffix(z.domain, ".")) }
+
+// Refused gives the aliases that are not answered, since they lie where another's names are:
+// under the domain, an alias may be one label long, or lie under its own project's name.
+func (z *Zone) Refused() []api.AliasEntry { return slices.Clone(z.refused) }
+
+// addHosts comes first: their names are fixed.
+func (z *Zone) addHosts(hosts []api.HostEntry) {
+	z.at(z.domain, "").fixed = true
+	z.at("localhost.", "").fixed = true
+	z.nodes["localhost."].addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	z.at(hostLabel+z.suffix, "").fixed = true
+	for _, h := range hosts {
+		if h.Name.Validate() != nil || !h.Address.IsValid() {
+			continue
+		}
+		name := string(h.Name) + "." + hostLabel + z.suffix
+		n := z.at(name, "")
+		n.fixed, n.addrs = true, append(n.addrs, h.Address)
+		if arpa, err := dns.ReverseAddr(h.Address.String()); err == nil {
+			z.at(arpa, "").text = name
+		}
+		if apex := z.nodes[z.domain]; len(apex.servers) < 3 { // every host is one; three are enough to find the zone
+			apex.servers = append(apex.servers, name)
+		}
+	}
+}
+
+// addServices makes the names exist before there are endpoints: no data is not "no such name".
+func (z *Zone) addServices(services []api.ServiceEntry) {
+	for _, s := range services {
+		if s.Project.Validate() != nil || s.Name.Validate() != nil {
+			continue
+		}
+		z.service(s.Project, s.Name)
+		for _, p := range s.Ports {
+			z.port(s.Project, s.Name, p.Name, p.Protocol)
+		}
+	}
+}
+
+func (z *Zone) addEndpoints(endpoints []api.Endpoint) {
+	for _, e := range endpoints {
+		if !valid(e.Project, e.Service, e.Pod, e.Port) || !e.Address.Addr().IsValid() {
+			continue
+		}
+		name := podName(e.Pod, e.Project, z.suffix)
+		pod, t := z.at(name, e.Project), target{name, e.Address.Port(), e.Address.Addr()}
+		pod.give(t.addr)
+		if !e.Ready {
+			continue
+		}
+		for _, n := range []*node{z.service(e.Project, e.Service), z.port(e.Project, e.Service, e.Port, e.Protocol)} {
+			if !n.fixed {
+				n.addrs = append(n.addrs, t.addr)
+				n.targets = append(n.targets, t)
+			}
+		}
+		pod.targets = append(pod.targets, t)
+	}
+}
+
+func valid(names ...api.Name) bool {
+	return !slices.ContainsFunc(names, func(n api.Name) bool { return n.Validate() != nil })
+}
+
+func (z *Zone) service(project, name api.Name) *node {
+	return z.at(string(name)+"."+string(project)+z.suffix, project)
+}
+
+func (z *Zone) port(project, service, port api.Name, p api.Protocol) *node {
+	return z.at(portName(port, p)+string(service)+"."+string(project)+z.suffix, project)
+}
+
+// portName gives "_http._tcp." as of RFC 2782.
+func portName(port api.Name, p api.Protocol) string {
+	if p != api.UDP {
+		p = api.TCP
+	}
+	return "_" + string(port) + "._" + string(p) + "."
+}
+
+func podName(pod, project api.Name, suffix string) string {
+	return string(pod) + "." + podLabel + "." + string(project) + suffix
+}
+
+// give adds an address to a name that hosts do not have.
+func (n *node) give(a netip.Addr) {
+	if !n.fixed {
+		n.addrs = append(n.addrs, a)
+	}
+}
+
+// at gives the node of a name and makes it, with the names above it in the domain.
+func (z *Zone) at(name string, project api.Name) *node {
+	if n, ok := z.nodes[name]; ok {
+		return n
+	}
+	n := &node{project: project}
+	z.nodes[name] = n
+	if _, above, ok := strings.Cut(name, "."); ok && strings.HasSuffix(above, z.suffix) {
+		z.at(above, project)
+	}
+	return n
+}
+
+// addAliases gives each alias the addresses of the routers. One beyond our domain without any
+// living router is left to the world's DNS.
+func (z *Zone) addAliases(d api.Directory, down func(api.Name) bool) {
+	var routers []netip.Addr
+	for _, h := range d.Hosts {
+		if h.Router && h.Address.IsValid() && !down(h.Name) {
+			routers = append(routers, h.Address)
+		}
+	}
+	for _, a := range d.Aliases {
+		name := string(a.Host) + "."
+		project, inside, ok := z.place(a)
+		if !ok {
+			z.refused = append(z.refused, a)
+			continue
+		}
+		if !inside && len(routers) == 0 {
+			continue
+		}
+		n := z.at(name, project)
+		n.project, n.addrs, n.outside = project, routers, !inside
+	}
+}
+
+// place tells who sees an alias, whether it lies in our domain, and whether it may be answered.
+// A project's own part of the domain holds what its pods trust; no other project gets in. Beyond the
+// domain, pods see the aliases of their own project alone: no project redirects another's names.
+func (z *Zone) place(a api.AliasEntry) (project api.Name, inside, ok bool) {
+	name := string(a.Host) + "."
+	old := z.nodes[name]
+	switch {
+	case a.Host.Validate() != nil, old != nil && (old.fixed || len(old.addrs) > 0 || old.text != ""), strings.HasSuffix(name, "arpa."):
+		return "", false, false
+	case !strings.HasSuffix(name, z.suffix):
+		return a.Project, false, true
+	}
+	labels := strings.Split(strings.TrimSuffix(name, z.suffix), ".")
+	switch top := labels[len(labels)-1]; {
+	case len(labels) == 1:
+		return "", true, true
+	case top == string(a.Project) && top != hostLabel && old == nil:
+		return a.Project, true, true
+	default:
+		return "", true, false
+	}
+}
+
+// order sorts and removes doubles, so that equal directories make equal zones.
+func (z *Zone) order() {
+	for _, n := range z.nodes {
+		if len(n.addrs) > 1 {
+			n.addrs = slices.Clone(n.addrs) // aliases share theirs
+			slices.SortFunc(n.addrs, netip.Addr.Compare)
+			n.addrs = slices.Compact(n.addrs)
+		}
+		slices.SortFunc(n.targets, func(a, b target) int {
+			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.port, b.port), a.addr.Compare(b.addr))
+		})
+		n.targets = slices.Compact(n.targets)
+	}
+}
+
+// reverseZone gives the name that a network's PTR records are under, such as
+// "127.10.in-addr.arpa." for 10.127.0.0/16, or nothing.
+func reverseZone(p netip.Prefix) string {
+	if !p.IsValid() || !p.Addr().Is4() || p.Bits()%8 != 0 || p.Bits() == 0 {
+		return ""
+	}
+	name, err := dns.ReverseAddr(p.Masked().Addr().String())
+	if err != nil {
+		return ""
+	}
+	for range 4 - p.Bits()/8 {
+		_, name, _ = strings.Cut(name, ".")
+	}
+	return name
+}
+
+// owner gives the zone of ours that a name is in: the domain, or a reverse zone.
+func (z *Zone) owner(name string) (string, bool) {
+	for _, l := range z.local {
+		if strings.HasSuffix(name, l) && (len(name) == len(l) || name[len(name)-len(l)-1] == '.') {
+			return l, true
+		}
+	}
+	return "", false
+}
