@@ -1,0 +1,71 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// reportTimeout is how long a report may take: the next one is newer, and the lease is 8 s.
+const reportTimeout = 5 * time.Second
+
+// errNotFull is why a stream is given up.
+var errNotFull = errors.New("its stream does not start with a full patch")
+
+// Desired gives what a host should do and know: full patches, each the first of a connection, and
+// patches on top of them. It ends when the context does or the caller stops.
+//
+// A connection that is lost, refused, or silent for Config.Silence (ErrSilent) is given as an error
+// with no patch; a caller that goes on gets the patches of the next connection, which is made after
+// a back-off. All errors are tried again: a host has but this one master.
+func (c *Client) Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch, error] {
+	req := request{method: http.MethodGet, path: []string{"v1", "hosts", string(host), "desired"}}
+	return func(yield func(api.Patch, error) bool) {
+		var wait backoff
+		for ctx.Err() == nil {
+			full := false
+			for p, err := range decoded[api.Patch](ctx, c, req, c.cfg.Silence) {
+				if ctx.Err() != nil {
+					return
+				}
+				if err == nil && !full && !p.Full {
+					p, err = api.Patch{}, &ConnectError{Server: c.Server(), Err: errNotFull}
+				}
+				if !yield(p, err) {
+					return
+				}
+				if err != nil {
+					break
+				}
+				full = true
+				wait.reset()
+			}
+			if !pause(ctx, wait.next()) {
+				return
+			}
+		}
+	}
+}
+
+// Report tells the master the state of a host. It is tried once: the next report is newer.
+func (c *Client) Report(ctx context.Context, r api.HostReport) error {
+	path := []string{"v1", "hosts", string(r.Host), "report"}
+	_, err := c.do(ctx, request{method: http.MethodPut, path: path, body: r, timeout: min(reportTimeout, c.cfg.Timeout), attempts: 1}, nil)
+	return err
+}
+
+// RenewCertificate gets a fresh certificate, in PEM, for the host whose certificate the Client
+// uses. csr is a PKCS #10 request in PEM.
+func (c *Client) RenewCertificate(ctx context.Context, host api.Name, csr string) (string, error) {
+	var out struct {
+		Certificate string `json:"certificate"`
+	}
+	req := request{method: http.MethodPost, path: []string{"v1", "hosts", string(host), "certificate"},
+		body: api.CertificateRequest{CSR: csr}, idempotent: true}
+	_, err := c.do(ctx, req, &out)
+	return out.Certificate, err
+}

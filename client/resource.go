@@ -1,0 +1,135 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"gearmesh.dev/api"
+)
+
+// resource is implemented by the pointers to the five resource types.
+type resource[T any] interface {
+	*T
+	api.Resource
+}
+
+// Result is what a Put did.
+type Result string
+
+// The results of a Put.
+const (
+	Created    Result = "created"
+	Configured Result = "configured"
+	Unchanged  Result = "unchanged"
+)
+
+// Get reads a resource of type T, such as api.Service, with its status. project is empty for
+// projects and hosts.
+func Get[T any, P resource[T]](ctx context.Context, c *Client, project, name api.Name) (*T, error) {
+	out := new(T)
+	path := append(collection(kindOf[T, P](), project), string(name))
+	if _, err := c.do(ctx, request{method: http.MethodGet, path: path, idempotent: true}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// List reads all resources of type T, such as api.Service, in a project, or in all projects when
+// it is empty, and the revision to watch from.
+func List[T any, P resource[T]](ctx context.Context, c *Client, project api.Name) (api.List[T], error) {
+	var out api.List[T]
+	path := collection(kindOf[T, P](), project)
+	_, err := c.do(ctx, request{method: http.MethodGet, path: path, idempotent: true}, &out)
+	return out, err
+}
+
+// Get reads the resource with the key, with its status.
+func (c *Client) Get(ctx context.Context, key api.Key) (api.Resource, error) {
+	out := api.New(key.Kind)
+	if _, err := c.do(ctx, request{method: http.MethodGet, path: pathOf(key), idempotent: true}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Create makes a resource that does not exist yet, and gives it as it is stored.
+func (c *Client) Create(ctx context.Context, r api.Resource) (api.Resource, error) {
+	key := r.Head().Key()
+	out := api.New(key.Kind)
+	if _, err := c.do(ctx, request{method: http.MethodPost, path: collection(key.Kind, key.Project), body: r}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Put creates or replaces a resource, and gives it as it is stored. With a Metadata.Revision it
+// replaces exactly that one, else any.
+func (c *Client) Put(ctx context.Context, r api.Resource) (api.Resource, Result, error) {
+	h := r.Head()
+	out := api.New(h.Kind)
+	// With a revision, a second attempt would find the revision that the first has made.
+	req := request{method: http.MethodPut, path: pathOf(h.Key()), body: r, idempotent: h.Metadata.Revision == 0}
+	got, err := c.do(ctx, req, out)
+	if err != nil {
+		return nil, "", err
+	}
+	return out, Result(got.header.Get("Gear-Result")), nil
+}
+
+// Delete asks for the deletion of a resource, when it is at the revision or the revision is 0. The
+// answer is the resource as it was; one with pods stays, marked, until they are gone. It is nil
+// when an attempt that got no answer has removed it already.
+func (c *Client) Delete(ctx context.Context, key api.Key, revision int64) (api.Resource, error) {
+	req := request{method: http.MethodDelete, path: pathOf(key), idempotent: revision == 0}
+	if revision != 0 {
+		req.query = url.Values{"revision": {strconv.FormatInt(revision, 10)}}
+	}
+	out := api.New(key.Kind)
+	got, err := c.do(ctx, req, out)
+	var e *api.Error
+	switch {
+	case got.retried && errors.As(err, &e) && e.Code == api.CodeNotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return out, nil
+}
+
+func kindOf[T any, P resource[T]]() api.Kind {
+	switch any(P(nil)).(type) {
+	case *api.Project:
+		return api.KindProject
+	case *api.Host:
+		return api.KindHost
+	case *api.Service:
+		return api.KindService
+	case *api.Alias:
+		return api.KindAlias
+	}
+	return api.KindPod
+}
+
+// plural gives a kind as it stands in paths.
+func plural(k api.Kind) string {
+	if k == api.KindAlias {
+		return "aliases"
+	}
+	return strings.ToLower(string(k)) + "s"
+}
+
+// collection gives the path of a list.
+func collection(k api.Kind, project api.Name) []string {
+	if project == "" {
+		return []string{"v1", plural(k)}
+	}
+	return []string{"v1", "projects", string(project), plural(k)}
+}
+
+func pathOf(key api.Key) []string {
+	return append(collection(key.Kind, key.Project), string(key.Name))
+}

@@ -1,0 +1,164 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// lines gives the lines of one NDJSON stream, the empty ones too, each valid until the next. After
+// an error, or when the master has ended the stream, there is no more. idle is how long a line may
+// take to come, 0 for ever; what comes of a line does not count until its end has come.
+func (c *Client) lines(ctx context.Context, req request, idle time.Duration) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		watch := watchdog(idle, func() { cancel(ErrSilent) })
+		defer watch.stop()
+		res, err := c.send(ctx, req, nil)
+		if err != nil {
+			yield(nil, plain(err))
+			return
+		}
+		defer res.Body.Close()
+		in := lineReader{r: bufio.NewReaderSize(res.Body, 64<<10)}
+		for {
+			line, err := in.next()
+			watch.stop() // what the caller does with a line is not the master's silence
+			switch {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil:
+				yield(nil, c.connectError(ctx, &answerError{"reading its stream", true, err}))
+				return
+			case !yield(line, nil):
+				return
+			}
+			watch.start()
+		}
+	}
+}
+
+// timer calls a function when it is not started anew in time.
+type timer struct {
+	t    *time.Timer
+	idle time.Duration
+}
+
+func watchdog(idle time.Duration, f func()) timer {
+	if idle == 0 {
+		return timer{}
+	}
+	return timer{time.AfterFunc(idle, f), idle}
+}
+
+func (w timer) start() {
+	if w.t != nil {
+		w.t.Reset(w.idle)
+	}
+}
+
+func (w timer) stop() {
+	if w.t != nil {
+		w.t.Stop()
+	}
+}
+
+// lineReader splits a stream into lines of at most maxLine bytes.
+type lineReader struct {
+	r    *bufio.Reader
+	long []byte // of a line that does not fit the reader's buffer
+}
+
+// next gives a line without its end; io.EOF only between lines.
+func (l *lineReader) next() ([]byte, error) {
+	l.long = l.long[:0]
+	for {
+		part, err := l.r.ReadSlice('\n')
+		switch {
+		case err == nil && len(l.long) == 0:
+			return bytes.TrimSpace(part), nil
+		case err == nil:
+			return bytes.TrimSpace(append(l.long, part...)), nil
+		case errors.Is(err, io.EOF) && len(l.long)+len(part) > 0:
+			return nil, io.ErrUnexpectedEOF
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		case len(l.long)+len(part) > maxLine:
+			return nil, fmt.Errorf("a line is over %d bytes", maxLine)
+		}
+		l.long = append(l.long, part...)
+	}
+}
+
+// decoded gives the lines of one stream, each as a T.
+func decoded[T any](ctx context.Context, c *Client, req request, idle time.Duration) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for line, err := range c.lines(ctx, req, idle) {
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			if len(line) == 0 { // shows only that the stream lives
+				continue
+			}
+			var v T
+			if err := json.Unmarshal(line, &v); err != nil {
+				yield(none, c.connectError(ctx, &answerError{fmt.Sprintf("its stream has %.60q", line), false, err}))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+// LogOptions says which lines to read.
+type LogOptions struct {
+	Project api.Name
+	Service api.Name      // only of this service; of all when empty
+	Pod     api.Name      // only of this pod; of all when empty
+	Follow  bool          // wait for more lines
+	Tail    *int          // at most this many old lines of each container; all when nil
+	Since   time.Duration // only lines that are not older; all when 0
+}
+
+func (o LogOptions) query() url.Values {
+	q := url.Values{}
+	if o.Service != "" {
+		q.Set("service", string(o.Service))
+	}
+	if o.Pod != "" {
+		q.Set("pod", string(o.Pod))
+	}
+	if o.Follow {
+		q.Set("follow", "1")
+	}
+	if o.Tail != nil {
+		q.Set("tail", strconv.Itoa(*o.Tail))
+	}
+	if o.Since > 0 {
+		q.Set("since", o.Since.String())
+	}
+	return q
+}
+
+// Logs gives what containers wrote, merged by time. It ends with an error when the connection is
+// lost: lines may then be missing, which only the caller can judge.
+func (c *Client) Logs(ctx context.Context, o LogOptions) iter.Seq2[api.LogLine, error] {
+	path := []string{"v1", "projects", string(o.Project), "logs"}
+	return decoded[api.LogLine](ctx, c, request{method: http.MethodGet, path: path, query: o.query()}, 0)
+}
