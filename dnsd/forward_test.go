@@ -22,13 +22,13 @@ type world struct {
 	slow  chan struct{} // when set, answers wait for it
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, slow chan struct{}) *world {
 	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{at: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
+	w := &world{slow: slow, at: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 	l, err := net.Listen("tcp", w.at.String())
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func (w *world) ServeDNS(out dns.ResponseWriter, req *dns.Msg) {
 }
 
 func TestForward(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, nil)
 	at := serve(t, Config{Source: table(), Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
 	for _, c := range []struct {
 		ask   string
@@ -110,7 +110,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestForwardTurnsToTheNextServer(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, nil)
 	dead, err := net.ListenPacket("udp", "127.0.0.1:0") // takes queries and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -135,8 +135,7 @@ func TestForwardTurnsToTheNextServer(t *testing.T) {
 
 // Equal questions are one, and those that wait are bounded: also a loop ends.
 func TestForwardIsBounded(t *testing.T) {
-	w := newWorld(t)
-	w.slow = make(chan struct{})
+	w := newWorld(t, make(chan struct{}))
 	limits := DefaultLimits()
 	limits.AskerForwards = 3
 	at := serve(t, Config{Source: table(), Limits: limits, Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
