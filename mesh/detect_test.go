@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -93,13 +94,16 @@ func startLossy(b *testing.B, size int, loss float64) (*cluster, func() int64) {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { s.Shutdown() })
-		nodes = append(nodes, &Node{config: cfg, serf: s})
+		n := &Node{config: cfg, serf: s, dirty: make(chan struct{}, 1)}
+		n.peers.init()
+		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {
-		for len(n.alive()) < size {
-			n.peers.addrs = append(n.peers.addrs, c.addr(1), c.addr(2))
+		n.peers.set([]netip.Addr{c.addr(1), c.addr(2)})
+	}
+	for slices.ContainsFunc(nodes, func(n *Node) bool { return len(n.alive()) < size }) {
+		for _, n := range nodes {
 			n.tryJoin(context.Background())
-			time.Sleep(50 * time.Millisecond)
 		}
 	}
 	return c, func() (sum int64) {
