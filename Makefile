@@ -72,4 +72,4 @@ dev: ## the whole system unprivileged on a fake host, rebuilt when a file change
 
 .PHONY: lint
 lint: ## golangci-lint with .golangci.yml, through the Go module proxy
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2 run
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run

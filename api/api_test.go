@@ -1,0 +1,270 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// hostile are texts that end a line, a field or an argument in some sink, or stand for more than they say.
+var hostile = []string{"a\nb", "a\rb", "a\x00b", `a\`, "%n", "$(x)", "`x`", "a b", "..", "a/b", "ä", "\xff", "A", "-a", "a-", "a_b", "a.b",
+	strings.Repeat("a", 64), ""}
+
+func TestNameRefusesHostileText(t *testing.T) {
+	for _, s := range hostile {
+		if err := Name(s).Validate(); err == nil {
+			t.Errorf("%q was taken for a name", s)
+		}
+	}
+	for _, s := range []string{"a", "web", "my-shop", "0", strings.Repeat("a", 63)} {
+		if err := Name(s).Validate(); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+// service is a valid one to spoil.
+func service() *Service {
+	s := New(KindService).(*Service)
+	s.Metadata = Metadata{Name: "web", Project: "shop"}
+	s.Spec.Containers = []Container{{Image: "registry.example.com/shop/web:1", Mounts: []Mount{{Volume: "data", Path: "/data"}}}}
+	s.Spec.Volumes = []Volume{{Name: "data"}}
+	s.Spec.Ports = []Port{{Port: 80}}
+	s.Spec.Links = []Link{{Service: "db", LocalPort: 5432}}
+	s.Spec.Aliases = []Hostname{"shop.example.com"}
+	s.Default()
+	return s
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	if f := service().Validate(); f != nil {
+		t.Fatalf("the service to spoil has faults: %v", f)
+	}
+	for name, tc := range map[string]struct {
+		field string
+		spoil func(*Service)
+	}{
+		"name":              {"metadata.name", func(s *Service) { s.Metadata.Name = "a\nb" }},
+		"no project":        {"metadata.project", func(s *Service) { s.Metadata.Project = "" }},
+		"version":           {"version", func(s *Service) { s.Version = "v9" }},
+		"replicas":          {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
+		"no containers":     {"spec.containers", func(s *Service) { s.Spec.Containers = nil }},
+		"image":             {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "a\nb" }},
+		"image option":      {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "--privileged" }},
+		"env name":          {"spec.containers[0].env", func(s *Service) { s.Spec.Containers[0].Env = map[string]string{"A=B": "x"} }},
+		"env newline":       {"spec.env.A", func(s *Service) { s.Spec.Env = map[string]string{"A": "x\ny"} }},
+		"env NUL":           {"spec.env.A", func(s *Service) { s.Spec.Env = map[string]string{"A": "x\x00y"} }},
+		"mount of nothing":  {"spec.containers[0].mounts[0]", func(s *Service) { s.Spec.Volumes = nil }},
+		"mount path":        {"spec.containers[0].mounts[0]", func(s *Service) { s.Spec.Containers[0].Mounts[0].Path = "/a/../b" }},
+		"mount option":      {"spec.containers[0].mounts[0]", func(s *Service) { s.Spec.Containers[0].Mounts[0].Path = "/a:rw" }},
+		"two containers":    {"spec.containers[1]", func(s *Service) { s.Spec.Containers = append(s.Spec.Containers, s.Spec.Containers[0]) }},
+		"container net":     {"spec.containers[0]", func(s *Service) { s.Spec.Containers[0].Name = "net" }},
+		"port 0":            {"spec.ports[0]", func(s *Service) { s.Spec.Ports[0].Port = 0 }},
+		"port twice":        {"spec.ports[1]", func(s *Service) { s.Spec.Ports = append(s.Spec.Ports, Port{Name: "b", Port: 80, Protocol: TCP}) }},
+		"link without port": {"spec.links[0]", func(s *Service) { s.Spec.Links[0].LocalPort = 0 }},
+		"link twice":        {"spec.links[1]", func(s *Service) { s.Spec.Links = append(s.Spec.Links, s.Spec.Links[0]) }},
+		"alias":             {"spec.aliases[0]", func(s *Service) { s.Spec.Aliases[0] = "a b" }},
+		"two checks":        {"spec.containers[0].ready", func(s *Service) { s.Spec.Containers[0].Ready = &Check{TCP: &TCPCheck{1}, Command: []string{"x"}} }},
+		"check path":        {"spec.containers[0].ready.http.path", func(s *Service) { s.Spec.Containers[0].Ready = &Check{HTTP: &HTTPCheck{1, "/a\nb"}} }},
+		"requirement":       {"spec.placement.require[0]", func(s *Service) { s.Spec.Placement.Require = []Requirement{{Label: "zone"}} }},
+		"stop signal":       {"spec.containers[0].stopSignal", func(s *Service) { s.Spec.Containers[0].StopSignal = "9" }},
+	} {
+		s := service()
+		tc.spoil(s)
+		faults := s.Validate()
+		if len(faults) == 0 || faults[0].Field != tc.field || faults[0].Message == "" {
+			t.Errorf("%s: got %v, want a fault of %s", name, faults, tc.field)
+		}
+	}
+}
+
+func TestValidateRefusesHostileTextEverywhere(t *testing.T) {
+	for _, bad := range []string{"a\nb", "a\rb", "a\x00b", "\xff"} {
+		for name, spoil := range map[string]func(*Service){
+			"image":   func(s *Service) { s.Spec.Containers[0].Image = bad },
+			"env":     func(s *Service) { s.Spec.Env = map[string]string{"A": bad} },
+			"envName": func(s *Service) { s.Spec.Env = map[string]string{bad: "x"} },
+			"path":    func(s *Service) { s.Spec.Containers[0].Mounts[0].Path = "/" + bad },
+			"workDir": func(s *Service) { s.Spec.Containers[0].WorkDir = "/" + bad },
+			"user":    func(s *Service) { s.Spec.Containers[0].User = bad },
+			"alias":   func(s *Service) { s.Spec.Aliases[0] = Hostname(bad) },
+			"label":   func(s *Service) { s.Metadata.Labels = map[string]string{bad: "x"} },
+			"value":   func(s *Service) { s.Metadata.Labels = map[string]string{"a": bad} },
+			"require": func(s *Service) { s.Spec.Placement.Require = []Requirement{{Label: "a", In: []string{bad}}} },
+			"link":    func(s *Service) { s.Spec.Links[0].Service = Name(bad) },
+		} {
+			s := service()
+			spoil(s)
+			if len(s.Validate()) == 0 {
+				t.Errorf("%q passed as %s", bad, name)
+			}
+		}
+	}
+}
+
+func TestDecodeIsStrict(t *testing.T) {
+	for name, tc := range map[string]struct{ text, says string }{
+		"unknown":    {`{"kind":"Service","spec":{"replica":1}}`, `spec.replica: is not a field; did you mean "replicas"?`},
+		"twice":      {`{"kind":"Service","kind":"Pod"}`, "kind: is given twice"},
+		"case":       {`{"kind":"Service","Spec":{}}`, `Spec: is not a field; did you mean "spec"?`},
+		"wrong type": {`{"kind":"Service","spec":{"replicas":"three"}}`, "spec.replicas: string is given where a number"},
+		"number cpu": {`{"kind":"Service","spec":{"containers":[{"resources":{"cpu":2}}]}}`, "a quoted string"},
+		"duration":   {`{"kind":"Service","spec":{"containers":[{"stopGrace":"soon"}]}}`, "is no duration"},
+		"in a list":  {`{"kind":"Service","spec":{"ports":[{"port":1},{"prt":2}]}}`, "spec.ports[1].prt: is not a field"},
+		"trailing":   {`{"kind":"Service"}{"kind":"Pod"}`, "more after the end"},
+		"cut off":    {`{"kind":"Service"`, "ends too early"},
+		"no JSON":    {`kind: Service`, "no JSON"},
+		"deep":       {`{"metadata":{"labels":` + strings.Repeat(`{"a":`, 70) + `1` + strings.Repeat("}", 72), "nests deeper"},
+		"empty":      {``, "ends too early"},
+	} {
+		err := Decode([]byte(tc.text), New(KindService))
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Error(), tc.says) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.says)
+		}
+	}
+}
+
+func TestDecodeReadsWhatIsWritten(t *testing.T) {
+	want := service()
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := New(KindService)
+	if err := Decode(text, got); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"kind":"Service","metadata":{"name":"a"},"spec":{"containers":[{"image":"x"}]}}`))
+	f.Add([]byte(`{"kind":"Service","spec":{"replicas":1e999}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := New(KindService).(*Service)
+		if Decode(data, s) != nil {
+			return
+		}
+		s.Default()
+		s.Validate()
+		again, err := json.Marshal(s)
+		if err != nil {
+			t.Fatalf("%q was read but cannot be written: %v", data, err)
+		}
+		if err := Decode(again, New(KindService)); err != nil {
+			t.Fatalf("%q was read and written as %q, which cannot be read: %v", data, again, err)
+		}
+	})
+}
+
+func TestQuantities(t *testing.T) {
+	for text, want := range map[string]CPU{"2": 2000, "500m": 500, "0": 0, "1500m": 1500} {
+		var c CPU
+		if err := c.UnmarshalText([]byte(text)); err != nil || c != want {
+			t.Errorf("%q: %d, %v", text, c, err)
+		}
+	}
+	for text, want := range map[string]Bytes{"256Mi": 256 << 20, "1Ki": 1024, "5": 5, "0": 0} {
+		var b Bytes
+		if err := b.UnmarshalText([]byte(text)); err != nil || b != want || b.String() != text {
+			t.Errorf("%q: %s, %v", text, b, err)
+		}
+	}
+	for _, bad := range []string{"", "-1", "1G", "1.5", "99999999999999999999", "9999999Ti", "1 Mi"} {
+		if new(Bytes).UnmarshalText([]byte(bad)) == nil {
+			t.Errorf("%q was taken for memory", bad)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for word, want := range map[string]string{"replica": "replicas", "conatiners": "containers", "Ports": "ports", "zzz": ""} {
+		if got := Nearest(word, []string{"replicas", "containers", "ports"}); got != want {
+			t.Errorf("%q: got %q, want %q", word, got, want)
+		}
+	}
+}
+
+// TestDiffThenApply walks random desired states: a host that applies the patches has what the
+// master has.
+func TestDiffThenApply(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	host, master := Desired{}, Desired{}
+	host = host.Apply(FullPatch(master))
+	for i := range 500 {
+		next := randomDesired(r, int64(i+1))
+		p := Diff(master, next)
+		if r.IntN(10) == 0 {
+			p = FullPatch(next)
+		}
+		master, host = next, host.Apply(p)
+		if d := cmp.Diff(master, host, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+			t.Fatalf("after step %d: %s", i, d)
+		}
+	}
+}
+
+func randomDesired(r *rand.Rand, rev int64) Desired {
+	d := Desired{Revision: rev, Term: 1}
+	for _, uid := range []UID{"a", "b", "c"} {
+		if r.IntN(2) == 0 {
+			p := Pod{}
+			p.Metadata.UID, p.Metadata.Deleting = uid, r.IntN(2) == 0
+			d.Pods = append(d.Pods, p)
+		}
+	}
+	for _, n := range []Name{"h1", "h2"} {
+		if r.IntN(2) == 0 {
+			d.Directory.Hosts = append(d.Directory.Hosts, HostEntry{Name: n, Router: r.IntN(2) == 0})
+			d.Directory.Services = append(d.Directory.Services, ServiceEntry{Project: "p", Name: n})
+			d.Directory.Aliases = append(d.Directory.Aliases, AliasEntry{Host: Hostname(n), Port: Name([]string{"x", "y"}[r.IntN(2)])})
+			d.Directory.Endpoints = append(d.Directory.Endpoints, HostEndpoints{Host: n, Seq: rev})
+		}
+	}
+	return d
+}
+
+func TestApplyKeepsAHostsNewerWord(t *testing.T) {
+	d := Desired{}.Apply(Patch{Full: true, Endpoints: []HostEndpoints{{Host: "h1", Seq: 5}}})
+	d.Directory, _ = d.Directory.Merge(HostEndpoints{Host: "h1", Seq: 7})
+	for _, full := range []bool{true, false} {
+		got := d.Apply(Patch{Full: full, Endpoints: []HostEndpoints{{Host: "h1", Seq: 6}}})
+		if got.Directory.Endpoints[0].Seq != 7 {
+			t.Errorf("full %t: the master's older endpoints replaced the host's own", full)
+		}
+	}
+}
+
+func TestLinkTargets(t *testing.T) {
+	at := netip.MustParseAddrPort
+	d := Directory{Services: []ServiceEntry{{Project: "p", Name: "db", Ports: []Port{{Name: "sql"}}}, {Project: "p", Name: "old", Ports: []Port{{Name: "sql"}}}},
+		Endpoints: []HostEndpoints{
+			{Host: "h2", Endpoints: []Endpoint{{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.2:20001"), Ready: true}}},
+			{Host: "h1", Endpoints: []Endpoint{
+				{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.1:20001"), Ready: true},
+				{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.1:20002")},
+				{Project: "q", Service: "db", Port: "sql", Address: at("10.0.0.1:20003"), Ready: true}}}}}
+	got := d.LinkTargets("p", []Link{{Service: "db", LocalPort: 5432, Protocol: TCP}, {Service: "old", LocalPort: 5432, Protocol: TCP}})
+	want := []LinkTarget{
+		{Service: "db", Local: netip.MustParseAddr("127.1.0.1"), Port: 5432, Protocol: TCP, Localhost: true,
+			Backends: []netip.AddrPort{at("10.0.0.1:20001"), at("10.0.0.2:20001")}},
+		{Service: "old", Local: netip.MustParseAddr("127.1.0.2"), Port: 5432, Protocol: TCP}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	down := d.Alive(func(h Name) bool { return h == "h2" }).LinkTargets("p", []Link{{Service: "db", LocalPort: 1}})
+	if n := len(down[0].Backends); n != 1 {
+		t.Errorf("with h2 down there are %d backends, want 1", n)
+	}
+}
