@@ -18,6 +18,12 @@
 // (Documentation/networking/ip-sysctl.rst), because a flow that a program started to 127.0.0.1
 // leaves on eth0. On the host it stays 0. Both drop packets to 127.0.0.0/8 that come from outside (CVE-2020-8558).
 //
+// A host needs net.ipv4.ip_forward = 1. With isolated ports on a bridge it also needs
+// net.bridge.bridge-nf-call-iptables = 0: with br_netfilter the kernel translates a frame before it leaves the
+// bridge, finds that it goes back there, and hands it from port to port, which isolation forbids
+// (net/bridge/br_netfilter_hooks.c, bridged_dnat); pods then cannot reach host ports of their own host. With a
+// routed veth for each pod instead, HostConfig.Bridge is "gv+" and br_netfilter has no part in it.
+//
 // Only netip addresses, port numbers, interface and resource names of checked grammar, and our own
 // chain names reach the text for iptables-restore, so that no input can add a rule.
 package linker

@@ -17,7 +17,7 @@ const (
 
 // HostConfig is what a host's own rules are made of.
 type HostConfig struct {
-	Bridge  string       // the pods' bridge, such as "gear0"
+	Bridge  string       // where pods' packets come from and go to: the bridge ("gear0"), or with routed veths all of them ("gv+")
 	PodNet  netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's
 	Address netip.Addr   // of the host, as other hosts reach it
 	Members []netip.Addr // of the mesh, this host among them or not; only they reach host ports that are not public
@@ -128,6 +128,7 @@ func ports(name string, maps []mapping, publicOnly bool) chain {
 func (c HostConfig) leaving(bridge iface) chain {
 	l := chain{name: "GEAR-POSTROUTING", hook: "POSTROUTING"}
 	l.add(out(loIface), back)
+	l.add(from(c.PodNet), out(bridge), snat(c.Gateway()))
 	l.add(from(c.PodNet), masquerade)
 	return l
 }

@@ -132,11 +132,12 @@ func (l lan) node(t testing.TB, last int) space {
 // labHost is a host with a bridge for pods.
 type labHost struct {
 	space
-	addr netip.Addr
+	addr   netip.Addr
+	routed bool // pods' veths are routes of their own, not ports of gear0
 }
 
 func (l lan) host(t testing.TB, last int) labHost {
-	h := labHost{l.node(t, last), netip.AddrFrom4([4]byte{192, 0, 2, byte(last)})}
+	h := labHost{space: l.node(t, last), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(last)})}
 	h.batch(t, "link add gear0 type bridge", "addr add 10.127.0.1/16 dev gear0", "link set gear0 up")
 	h.sysctl(t, "net/ipv4/ip_forward=1", "net/ipv4/icmp_ratelimit=0", "net/bridge/bridge-nf-call-iptables=0")
 	return h
@@ -152,8 +153,12 @@ type labPod struct {
 func (h labHost) pod(t testing.TB, last int) labPod {
 	p := labPod{newSpace(t), netip.AddrFrom4([4]byte{10, 127, 0, byte(last)})}
 	port := fmt.Sprintf("gv%d", last)
-	h.batch(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, p.name),
-		"link set "+port+" master gear0 up", "link set "+port+" type bridge_slave isolated on")
+	h.batch(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, p.name), "link set "+port+" up")
+	if h.routed {
+		h.batch(t, "route add "+p.addr.String()+"/32 dev "+port+" src 10.127.0.1")
+	} else {
+		h.batch(t, "link set "+port+" master gear0", "link set "+port+" type bridge_slave isolated on")
+	}
 	p.batch(t, "addr add "+p.addr.String()+"/32 dev eth0", "link set eth0 up",
 		"route add 10.127.0.1 dev eth0 scope link", "route add default via 10.127.0.1")
 	p.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")

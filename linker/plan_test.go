@@ -139,6 +139,8 @@ func TestHostPlanRefuses(t *testing.T) {
 	}{
 		"no bridge":       {func(c *linker.HostConfig) { c.Bridge = "" }, "1 to 15"},
 		"hostile bridge":  {func(c *linker.HostConfig) { c.Bridge = "g -j ACCEPT" }, "1 to 15"},
+		"only a plus":     {func(c *linker.HostConfig) { c.Bridge = "+" }, "1 to 15"},
+		"plus within":     {func(c *linker.HostConfig) { c.Bridge = "g+v" }, "1 to 15"},
 		"long bridge":     {func(c *linker.HostConfig) { c.Bridge = "gear0gear0gear0g" }, "1 to 15"},
 		"no network":      {func(c *linker.HostConfig) { c.PodNet = netip.Prefix{} }, "pod network"},
 		"IPv6 network":    {func(c *linker.HostConfig) { c.PodNet = netip.MustParsePrefix("fd00::/64") }, "IPv4 network"},

@@ -94,9 +94,12 @@ func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 // iface is the name of a network interface, checked by checkIface.
 type iface string
 
-// checkIface accepts a name of 1 to 15 letters, digits and hyphens (IFNAMSIZ is 16).
+// checkIface accepts a name of 1 to 15 letters, digits and hyphens (IFNAMSIZ is 16). A final plus
+// stands for all interfaces whose names begin so (iptables(8), --in-interface).
 func checkIface(name string) (iface, error) {
-	if name == "" || len(name) > 15 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name[0] == '-' {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
+	stem := strings.TrimSuffix(name, "+")
+	if stem == "" || len(name) > 15 || strings.Trim(stem, letters) != "" || stem[0] == '-' {
 		return "", fmt.Errorf("interface %q: 1 to 15 of a-z, 0-9 and inner hyphens are needed, such as %q", name, "gear0")
 	}
 	return iface(name), nil

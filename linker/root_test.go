@@ -28,9 +28,15 @@ type cluster struct {
 	stranger space
 }
 
-func newCluster(t *testing.T, v linker.Variant) *cluster {
+func newCluster(t *testing.T, v linker.Variant) *cluster { return newClusterWith(t, v, false) }
+
+// newClusterWith makes a cluster whose pods are ports of a bridge, or routed and with br_netfilter on.
+func newClusterWith(t *testing.T, v linker.Variant, routed bool) *cluster {
 	c := &cluster{lan: newLAN(t), variant: v}
 	c.a, c.b, c.stranger = c.host(t, 1), c.host(t, 2), c.node(t, 66)
+	if c.a.routed, c.b.routed = routed, routed; routed {
+		c.a.sysctl(t, "net/bridge/bridge-nf-call-iptables=1")
+	}
 	for i := range 2 {
 		c.pa[i], c.pb[i] = c.a.pod(t, 10+i), c.b.pod(t, 20+i)
 		c.pa[i].serve(t, fmt.Sprintf("a%d", i), ":5432")
@@ -45,6 +51,9 @@ func newCluster(t *testing.T, v linker.Variant) *cluster {
 func (c *cluster) config(h labHost, pods [2]labPod) linker.HostConfig {
 	cfg := linker.HostConfig{Bridge: "gear0", PodNet: netip.MustParsePrefix("10.127.0.0/16"), Address: h.addr,
 		Members: []netip.Addr{c.a.addr, c.b.addr}}
+	if h.routed {
+		cfg.Bridge = "gv+"
+	}
 	for i, p := range pods {
 		n := uint16(20000 + i)
 		cfg.Pods = append(cfg.Pods, linker.HostPod{Address: p.addr, Ports: []api.HostPort{
@@ -85,14 +94,21 @@ func eachVariant(t *testing.T, f func(t *testing.T, v linker.Variant)) {
 	}
 }
 
+// eachWay runs a test with both kinds of iptables and both kinds of pod network.
+func eachWay(t *testing.T, f func(t *testing.T, c *cluster)) {
+	eachVariant(t, func(t *testing.T, v linker.Variant) {
+		t.Run("bridged", func(t *testing.T) { f(t, newClusterWith(t, v, false)) })
+		t.Run("routed", func(t *testing.T) { f(t, newClusterWith(t, v, true)) })
+	})
+}
+
 func udp(l api.LinkTarget) api.LinkTarget {
 	l.Protocol = api.UDP
 	return l
 }
 
 func TestLinkToAnotherHost(t *testing.T) {
-	eachVariant(t, func(t *testing.T, v linker.Variant) {
-		c := newCluster(t, v)
+	eachWay(t, func(t *testing.T, c *cluster) {
 		db := link("db", 1, 5432, "192.0.2.2:20001")
 		c.applyPod(t, c.pa[0], db, udp(db))
 		for _, network := range []string{"tcp", "udp"} {
@@ -219,8 +235,7 @@ func TestHostDownEndsDrainedFlows(t *testing.T) {
 }
 
 func TestHairpin(t *testing.T) {
-	eachVariant(t, func(t *testing.T, v linker.Variant) {
-		c := newCluster(t, v)
+	eachWay(t, func(t *testing.T, c *cluster) {
 		me := link("me", 1, 80, "192.0.2.1:20000")
 		c.applyPod(t, c.pa[0], me, udp(me), link("next", 2, 81, "192.0.2.1:20001"))
 		for range 3 { // an ICMP redirect after the first would break the next
@@ -233,8 +248,7 @@ func TestHairpin(t *testing.T) {
 }
 
 func TestIsolation(t *testing.T) {
-	eachVariant(t, func(t *testing.T, v linker.Variant) {
-		c := newCluster(t, v)
+	eachWay(t, func(t *testing.T, c *cluster) {
 		for i, h := range []labHost{c.a, c.b} {
 			for _, port := range []string{"7443", "7444", "7946", "22", "53"} {
 				h.serve(t, fmt.Sprintf("h%d", i), "0.0.0.0:"+port)
