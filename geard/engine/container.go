@@ -41,7 +41,7 @@ func (e *Engine) Create(ctx context.Context, s Spec) (string, error) {
 
 // Start starts a created container.
 func (e *Engine) Start(ctx context.Context, id string) error {
-	return explainContainer(e.api.ContainerStart(ctx, id, container.StartOptions{}), "starting container %q", id)
+	return explainContainer(e.api.ContainerStart(ctx, id, container.StartOptions{}), "starting container %q", short(id))
 }
 
 // Inspect describes a container by id or name. The error is ErrNoContainer when there is none.
@@ -124,3 +124,6 @@ func (e *Engine) ListByLabel(ctx context.Context, label, value string) ([]Contai
 	}
 	return out, nil
 }
+
+// short gives the part of an id that people use, as docker ps shows it.
+func short(id string) string { return id[:min(12, len(id))] }

@@ -58,6 +58,7 @@ func (c checker) watch(ctx context.Context, ready bool, report func(ready bool, 
 	for first := !ready; ; first = false {
 		if !first {
 			sleep(ctx, pause)
+			pause = min(2*pause, interval)
 		}
 		err := c.once(ctx)
 		if ctx.Err() != nil {
@@ -68,7 +69,7 @@ func (c checker) watch(ctx context.Context, ready bool, report func(ready bool, 
 			report(true, nil)
 			continue
 		}
-		failed, pause = failed+1, min(2*pause, interval)
+		failed++
 		if ready = ready && failed < failures; !ready {
 			report(false, err)
 		}

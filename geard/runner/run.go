@@ -202,7 +202,7 @@ func (r *run) notCreated(ctx context.Context, id string, cause error) (int, erro
 			r.Log.Warn("a container that did not start could not be removed", "id", id, "error", err)
 		}
 	}
-	r.endedNow(0, api.ReasonCreateFailed, oneLine(cause.Error(), 1000))
+	r.endedNow(0, api.ReasonCreateFailed, oneLine(plain(cause.Error()), 1000))
 	return 0, cause
 }
 

@@ -37,6 +37,15 @@ func (t *tail) add(text []byte) {
 // String gives the lines, the newest last.
 func (t *tail) String() string { return strings.Join(t.lines, "\n") }
 
+// plain leaves out what the engine's parts say only of each other.
+func plain(message string) string {
+	for _, noise := range []string{"Error response from daemon: ", "failed to create shim task: ", "OCI runtime create failed: ",
+		"runc create failed: ", "unable to start container process: "} {
+		message = strings.ReplaceAll(message, noise, "")
+	}
+	return strings.TrimSuffix(message, ": unknown")
+}
+
 // oneLine makes hostile text fit to be shown in one line of at most limit bytes: what is not
 // printable (control characters, terminal sequences, bidi marks, bad UTF-8) is written as an escape.
 func oneLine(s string, limit int) string {
