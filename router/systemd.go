@@ -14,6 +14,9 @@ type Systemd struct {
 
 var _ Supervisor = Systemd{}
 
+// NewSystemd gives the Supervisor of gear-haproxy.service, the unit that comes with Gearmesh.
+func NewSystemd() Systemd { return Systemd{Unit: "gear-haproxy.service"} }
+
 // Start implements Supervisor.
 func (s Systemd) Start(ctx context.Context) error { return s.run(ctx, "start") }
 
