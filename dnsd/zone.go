@@ -65,7 +65,7 @@ func NewZone(d api.Directory, o Options) *Zone {
 	if o.Down == nil {
 		o.Down = func(api.Name) bool { return false }
 	}
-	z := &Zone{domain: string(o.Domain) + ".", suffix: "." + string(o.Domain) + ".", serial: max(o.Serial, 1), nodes: map[string]*node{}}
+	z := &Zone{domain: string(o.Domain) + ".", suffix: "." + string(o.Domain) + ".", serial: max(o.Serial, 1), nodes: make(map[string]*node, size(d))}
 	z.local = []string{z.domain, "127.in-addr.arpa."}
 	if r := reverseZone(o.PodNet); r != "" {
 		z.local = append(z.local, r)
@@ -80,6 +80,15 @@ func NewZone(d api.Directory, o Options) *Zone {
 	z.addAliases(d, o.Down)
 	z.order()
 	return z
+}
+
+// size guesses how many names there will be: growing a big map costs more than filling it.
+func size(d api.Directory) int {
+	n := 16 + 2*len(d.Hosts) + 4*len(d.Services) + len(d.Aliases)
+	for _, h := range d.Endpoints {
+		n += len(h.Endpoints)
+	}
+	return n
 }
 
 // Domain gives the domain without a final dot.
@@ -119,7 +128,9 @@ func (z *Zone) addServices(services []api.ServiceEntry) {
 		}
 		z.service(s.Project, s.Name)
 		for _, p := range s.Ports {
-			z.port(s.Project, s.Name, p.Name, p.Protocol)
+			if p.Name.Validate() == nil {
+				z.port(s.Project, s.Name, p.Name, p.Protocol)
+			}
 		}
 	}
 }
