@@ -25,17 +25,18 @@ import (
 	"github.com/vishvananda/netns"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podnet/netaddr"
 	"gearmesh.dev/geard/podstate"
 )
 
 // Bridge is the bridge that all pods of a host hang on.
 const Bridge = "gear0"
 
-// Prefix is the pods' network, the same on every host and never routed between them.
-func Prefix() netip.Prefix { return netip.MustParsePrefix("10.127.0.0/16") }
+// Prefix is the pods' network.
+func Prefix() netip.Prefix { return netaddr.Prefix() }
 
-// Gateway is the bridge's own address: the pods' way out and their DNS server.
-func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{10, 127, 0, 1}) }
+// Gateway is the bridge's own address.
+func Gateway() netip.Addr { return netaddr.Gateway() }
 
 // Hooks lay netfilter rules; whoever calls Up joins them with package linker.
 type Hooks struct {
