@@ -104,6 +104,11 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	if err := d.SaveLinks(p.Metadata.UID, links); err != nil {
 		return err
 	}
+	for name, text := range mounted(p, n, links) {
+		if err := atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
 	p.Status = api.PodStatus{}
 	if err := atomicfile.WriteJSON(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
 		return err

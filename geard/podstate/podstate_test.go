@@ -1,0 +1,76 @@
+package podstate
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/internal/golden"
+)
+
+const uid = api.UID("aaaaaaaaaaaaaaaa")
+
+func sample() (api.Pod, Net, []api.LinkTarget) {
+	p := *api.New(api.KindPod).(*api.Pod)
+	p.Metadata = api.Metadata{Name: "web-aaaaa", Project: "shop", UID: uid}
+	addr := netip.MustParseAddr
+	return p, Net{Address: addr("10.127.3.4"), HostAddress: addr("192.0.2.1"), Domain: "gear.internal"},
+		[]api.LinkTarget{{Service: "db", Local: addr("127.1.0.1"), Port: 5432}, {Service: "db", Local: addr("127.1.0.1"), Port: 5433},
+			{Service: "cache", Local: addr("127.1.0.2"), Port: 6379}}
+}
+
+func TestMountedFiles(t *testing.T) {
+	p, n, links := sample()
+	for name, text := range mounted(p, n, links) {
+		golden.Equal(t, name, []byte(text))
+	}
+}
+
+func TestSaveLoadRemove(t *testing.T) {
+	dir := t.TempDir()
+	d := Dirs{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")}
+	p, n, links := sample()
+	if err := d.Save(p, n, links); err != nil {
+		t.Fatal(err)
+	}
+	gotPod, err1 := d.LoadPod(uid)
+	gotNet, err2 := d.LoadNet(uid)
+	gotLinks, err3 := d.LoadLinks(uid)
+	if err1 != nil || err2 != nil || err3 != nil {
+		t.Fatal(err1, err2, err3)
+	}
+	equalAddr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if s := cmp.Diff(p, gotPod, equalAddr) + cmp.Diff(n, gotNet, equalAddr) + cmp.Diff(links, gotLinks, equalAddr); s != "" {
+		t.Error(s)
+	}
+	if s, err := d.LoadRun(uid, "main"); err != nil || s.State != "" {
+		t.Errorf("a container that never ran has state %+v, %v", s, err)
+	}
+	if err := d.SaveRun(uid, "main", api.ContainerStatus{Name: "main", State: api.RunRunning}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Remove(uid); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := d.Pods(); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(d.RunPod(uid)); err == nil {
+		t.Error("the runtime state was left")
+	}
+	if _, err := d.LoadPod(uid); !Missing(err) {
+		t.Errorf("loading what is gone: %v", err)
+	}
+}
+
+func TestRemoveRefusesPaths(t *testing.T) {
+	for _, bad := range []api.UID{"", "..", "../../etc/passwd0", "aaaaaaaa/aaaaaaa"} {
+		if err := (Dirs{State: t.TempDir()}).Remove(bad); err == nil {
+			t.Errorf("%q was removed", bad)
+		}
+	}
+}
