@@ -30,6 +30,9 @@ func (l *Lab) start(ctx context.Context, h host, s state) error {
 	if err := l.plugIn(ctx, h, s.Subnet); err != nil {
 		return err
 	}
+	if err := checkNetfilter(ctx, h, s.Tree); err != nil {
+		return err
+	}
 	if err := l.launch(ctx, h, s); err != nil {
 		return err
 	}

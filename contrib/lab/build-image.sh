@@ -14,6 +14,6 @@ mmdebstrap --quiet --mode=root --variant=essential --format=tar --include="$pack
 	--dpkgopt='path-exclude=/usr/share/man/*' \
 	--dpkgopt='path-exclude=/usr/share/info/*' \
 	--dpkgopt='path-exclude=/usr/share/locale/*' \
-	--customize-hook='rm -rf "$1"/etc/apt/sources.list* "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/dev/*' \
+	--customize-hook='rm -rf "$1"/etc/apt/sources.list* "$1"/etc/hostname "$1"/etc/resolv.conf' \
 	"$suite" "$tmp" "$@" >&2
 mv -T "$tmp" "$target"

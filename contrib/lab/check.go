@@ -27,9 +27,6 @@ var commandPackage = map[string]string{
 // checkMachine finds out what this machine lacks for a lab, all of it at once.
 func (l *Lab) checkMachine(ctx context.Context) error {
 	var errs []error
-	if os.Geteuid() != 0 {
-		errs = append(errs, errors.New("a lab needs root: run it with sudo"))
-	}
 	for command, pkg := range commandPackage {
 		if !onPath(command) {
 			errs = append(errs, fmt.Errorf("command %q is missing: apt-get install %s", command, pkg))

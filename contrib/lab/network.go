@@ -189,20 +189,17 @@ func (l *Lab) unplug(ctx context.Context, h host) error {
 // both directions: the spanning tree states of a port, IEEE 802.1D. The host
 // keeps its carrier and notices nothing but silence.
 func (l *Lab) setPort(ctx context.Context, h host, forward bool) error {
-	state := "disabled"
+	state := "0" // disabled, see bridge(8)
 	if forward {
-		state = "forwarding"
+		state = "3" // forwarding
 	}
 	_, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{
-		"bridge", "-n", l.switchNS(), "link", "set", "dev", h.name, "state", portState[state]}})
+		"bridge", "-n", l.switchNS(), "link", "set", "dev", h.name, "state", state}})
 	if err != nil {
-		return fmt.Errorf("setting the port of host %q to %s: %w", h.name, state, err)
+		return fmt.Errorf("setting the switch's port of host %q (is it on?): %w", h.name, err)
 	}
 	return nil
 }
-
-// portState has the numbers of bridge(8)'s port states.
-var portState = map[string]string{"disabled": "0", "forwarding": "3"}
 
 // cutPorts returns the names of the hosts whose port is disabled.
 func (l *Lab) cutPorts(ctx context.Context) (map[string]bool, error) {

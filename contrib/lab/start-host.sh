@@ -15,6 +15,8 @@ set -eu
 # since that namespace takes the current cgroups as its roots. The outer /proc
 # knows this process by its outer pid, which is what the pid file must hold.
 if [ "${1:-}" != stage2 ]; then
+	# A machine's systemd may have opened far more files than this shell may.
+	ulimit -Hn 524288 2>/dev/null || true
 	for dir in $LAB_CGROUPS; do echo 0 >"$dir/cgroup.procs"; done
 	read -r line </proc/self/stat
 	read -r boot </proc/sys/kernel/random/boot_id

@@ -108,6 +108,9 @@ func (l *Lab) sortedHosts(names []string, subnet netip.Prefix) []host {
 // lock takes the lab's lock, waiting for another command to finish. The lock
 // dies with its holder, and its file stays: removing it would let two holders in.
 func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab needs root: run it with sudo")
+	}
 	return l.flock(ctx, "."+l.cfg.Name+".lock")
 }
 
