@@ -36,6 +36,9 @@ func (c *call) read(kind api.Kind) (api.Resource, error) {
 	h := r.Head()
 	var faults []api.Fault
 	agree(&faults, "kind", &h.Kind, kind)
+	if h.Version != "" && h.Version != api.Version { // Default would hide it
+		faults = append(faults, api.Fault{Field: "version", Message: strconv.Quote(h.Version) + " is not known; write " + strconv.Quote(api.Version) + " or leave it out"})
+	}
 	agree(&faults, "metadata.name", &h.Metadata.Name, c.name("name"))
 	agree(&faults, "metadata.project", &h.Metadata.Project, c.name("project"))
 	r.Default()

@@ -167,39 +167,52 @@ func (m *Master) withStatus(r api.Resource) api.Resource {
 
 // derived remembers the statuses that follow from other resources and from time, to tell the
 // watches when one becomes another.
-type derived struct{ last map[api.Key]any }
+type derived struct{ last map[api.Key]told }
+
+// told is a status that the watches know. The resource's own revision belongs to it: at a change
+// of the resource they were told a status that this has not seen.
+type told struct {
+	revision int64
+	status   any
+}
 
 // changed gives the resources whose status is another than at the last call. Statuses are
 // compared without their ages, or a host that is down would be news each second.
 func (d *derived) changed(v *view) []api.Key {
-	now := map[api.Key]any{}
-	for i := range v.Services {
-		s := v.ServiceStatus(&v.Services[i])
-		if s.Reason == api.ReasonHostSilent || s.Reason == api.ReasonHostLost {
-			s.Message = ""
-		}
-		now[v.Services[i].Key()] = s
-	}
-	for i := range v.Aliases {
-		now[v.Aliases[i].Key()] = v.AliasStatus(&v.Aliases[i])
-	}
-	states := map[api.Name]api.HostState{}
-	for i := range v.Hosts {
-		s := v.HostStatus(&v.Hosts[i])
-		s.Seen, s.Message = time.Time{}, ""
-		states[v.Hosts[i].Metadata.Name] = s.State
-		now[v.Hosts[i].Key()] = s
-	}
-	for i := range v.Pods { // their own changes are told by the cache; those of their hosts are not
-		now[v.Pods[i].Key()] = states[v.Pods[i].Spec.Host]
-	}
+	now := statusesOf(v)
 	var out []api.Key
 	for key, status := range now {
-		if before, ok := d.last[key]; ok && before != status {
+		before, known := d.last[key]
+		if known && before != status || !known && d.last != nil && key.Kind != api.KindPod {
 			out = append(out, key)
 		}
 	}
 	slices.SortFunc(out, func(a, b api.Key) int { return cmp.Compare(a.String(), b.String()) })
 	d.last = now
 	return out
+}
+
+func statusesOf(v *view) map[api.Key]told {
+	now := map[api.Key]told{}
+	for i := range v.Services {
+		s := v.ServiceStatus(&v.Services[i])
+		if s.Reason == api.ReasonHostSilent || s.Reason == api.ReasonHostLost {
+			s.Message = ""
+		}
+		now[v.Services[i].Key()] = told{v.Services[i].Metadata.Revision, s}
+	}
+	for i := range v.Aliases {
+		now[v.Aliases[i].Key()] = told{v.Aliases[i].Metadata.Revision, v.AliasStatus(&v.Aliases[i])}
+	}
+	states := map[api.Name]api.HostState{}
+	for i := range v.Hosts {
+		s := v.HostStatus(&v.Hosts[i])
+		s.Seen, s.Message = time.Time{}, ""
+		states[v.Hosts[i].Metadata.Name] = s.State
+		now[v.Hosts[i].Key()] = told{v.Hosts[i].Metadata.Revision, s}
+	}
+	for i := range v.Pods { // their own changes are told by the cache; those of their hosts are not
+		now[v.Pods[i].Key()] = told{0, states[v.Pods[i].Spec.Host]}
+	}
+	return now
 }
