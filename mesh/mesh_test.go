@@ -25,6 +25,7 @@ func TestLoneHostWorks(t *testing.T) {
 }
 
 func TestJoinsAPeerThatComesLater(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.start(c.config(1), 2)
 	b := c.start(c.config(2))
@@ -92,6 +93,7 @@ func TestKeyringFileReplacesTheKey(t *testing.T) {
 }
 
 func TestKilledHostIsDownAndTakenBackAtOnce(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	nodes := c.startAll(3)
 	nodes[2].stop()
@@ -105,6 +107,7 @@ func TestKilledHostIsDownAndTakenBackAtOnce(t *testing.T) {
 }
 
 func TestRejoinsFromSnapshotWithoutPeers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.start(c.config(1))
 	cfg := c.config(2)
@@ -124,6 +127,7 @@ func TestRejoinsFromSnapshotWithoutPeers(t *testing.T) {
 }
 
 func TestRestartKeepsFailedHostsDown(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	cfg := c.config(1)
 	cfg.Snapshot = filepath.Join(t.TempDir(), "serf")
@@ -155,6 +159,7 @@ func member(n *Node, name api.Name) Member {
 }
 
 func TestRestartIsSpared(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	nodes := c.startAll(3)
 	if err := nodes[2].Close(t.Context()); err != nil {
@@ -186,6 +191,7 @@ func TestQuickRestartIsNeverSeen(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	nodes := c.startAll(3)
 	if err := nodes[2].Leave(t.Context()); err != nil {
@@ -197,6 +203,7 @@ func TestLeave(t *testing.T) {
 }
 
 func TestHints(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	nodes := c.startAll(3)
 	for i := range 20_000 {
@@ -260,6 +267,7 @@ func TestJunkDatagramsDoNoHarm(t *testing.T) {
 
 // A member with the key cannot take another's name, nor bring one that is no Name.
 func TestImpostor(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	nodes := c.startAll(2)
 	thief := c.config(3)
