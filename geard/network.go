@@ -115,3 +115,18 @@ func (a *Agent) router(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Pods gives this host's pods by their addresses, as they are on disk.
+func (a *Agent) Pods() map[netip.Addr]api.Pod {
+	disk, err := a.loadPods()
+	if err != nil {
+		a.log.Warn("listing pods", "err", err)
+	}
+	out := map[netip.Addr]api.Pod{}
+	for _, h := range disk {
+		if h.pod != nil {
+			out[h.net.Address] = *h.pod
+		}
+	}
+	return out
+}

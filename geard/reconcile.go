@@ -175,6 +175,7 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := a.cfg.Dirs.Save(pod, net, a.linkTargets(pod)); err != nil {
 		return err
 	}
+	a.changed.wake() // the DNS server knows the pod before it asks
 	if err := a.cfg.Machine.Install(ctx, pod); err != nil {
 		return err
 	}

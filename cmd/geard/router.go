@@ -27,7 +27,7 @@ func runRouter(ctx context.Context, args []string, log *slog.Logger) error {
 	return router.Run(ctx, router.Options{
 		Settings:   router.Settings{Bind: []netip.AddrPort{listen}, Domain: api.Hostname(*domain)}.Default(),
 		Directory:  func(ctx context.Context) iter.Seq[api.Directory] { return router.Follow(ctx, *agent, log) },
-		Supervisor: router.NewSystemd(),
+		Supervisor: router.Systemd{Unit: "gear-haproxy.service"},
 		Logger:     log,
 	})
 }
