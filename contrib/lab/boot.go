@@ -21,12 +21,9 @@ var startHost string
 // bootTime is how long a host may take to reach its state "running".
 const bootTime = 3 * time.Minute
 
-// start boots a host whose disk is furnished, and waits until it runs.
+// start boots a host that is wiped and furnished, and waits until it runs.
 func (l *Lab) start(ctx context.Context, h host, s state) error {
 	begin := time.Now()
-	if err := l.wipe(ctx, h); err != nil {
-		return err
-	}
 	if err := l.plugIn(ctx, h, s.Subnet); err != nil {
 		return err
 	}
@@ -149,10 +146,8 @@ func (l *Lab) wipe(ctx context.Context, h host) error {
 	}
 	// Process 1 first: it takes the rest along. Then what has not become
 	// process 1 yet, or was cut off half-way.
-	if p, ok := h.running(); ok {
-		if err := kill(p.pid); err != nil {
-			return err
-		}
+	if err := killAll(ctx, h.recordedPID); err != nil {
+		return fmt.Errorf("stopping host %q: %w", h.name, err)
 	}
 	err = killAll(ctx, func() []int { return append(cgroupPIDs(hs, h.scope), netnsPIDs(h.netns())...) })
 	if err != nil {

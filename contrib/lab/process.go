@@ -71,13 +71,28 @@ func parseStat(text string) (status, start string) {
 	return fields[0], fields[19]
 }
 
-// running returns the host's process 1, or false if the host is off.
+// running returns the host's process 1, or false if the host is off. A process
+// that is ending loses its root some time before it is gone (do_exit in the
+// kernel's exit.c): it no longer counts, though wipe still has to wait for it.
 func (h host) running() (process, bool) {
 	p, err := readProcess(h.file("pid"))
 	if err != nil || !p.alive() {
 		return process{}, false
 	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/", p.pid)); err != nil {
+		return process{}, false
+	}
 	return p, true
+}
+
+// recordedPID returns the pid of the host's process 1 while there is anything
+// of that process, even if the host no longer counts as running.
+func (h host) recordedPID() []int {
+	p, err := readProcess(h.file("pid"))
+	if err != nil || !p.alive() {
+		return nil
+	}
+	return []int{p.pid}
 }
 
 // netnsPIDs lists the processes whose network namespace is the one behind file.

@@ -120,9 +120,13 @@ func (l *Lab) makeHosts(n int, s state) error {
 }
 
 // bringUp furnishes every known host and starts those of hosts that are off.
+// Wiping comes first: a host that just died must let go of its disk.
 func (l *Lab) bringUp(ctx context.Context, hosts []host, s state) error {
 	known, err := l.knownHosts(s.Subnet)
 	if err != nil {
+		return err
+	}
+	if err := together(ctx, offOnly(known), l.wipe); err != nil {
 		return err
 	}
 	for _, h := range known {
@@ -130,12 +134,18 @@ func (l *Lab) bringUp(ctx context.Context, hosts []host, s state) error {
 			return err
 		}
 	}
-	return together(ctx, hosts, func(ctx context.Context, h host) error {
-		if _, ok := h.running(); ok {
-			return nil
+	return together(ctx, offOnly(hosts), func(ctx context.Context, h host) error { return l.start(ctx, h, s) })
+}
+
+// offOnly returns those of hosts that do not run.
+func offOnly(hosts []host) []host {
+	var off []host
+	for _, h := range hosts {
+		if _, ok := h.running(); !ok {
+			off = append(off, h)
 		}
-		return l.start(ctx, h, s)
-	})
+	}
+	return off
 }
 
 // together does one thing to many hosts at once. One host's error does not
