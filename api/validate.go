@@ -24,6 +24,9 @@ func (p *Project) Default() { p.Version = Version }
 func (p *Project) Validate() []Fault {
 	var f faults
 	f.head(&p.Header)
+	if p.Metadata.Name == "host" {
+		f.addf("metadata.name", "the name %q is taken: HOST.host.DOMAIN are the names of hosts; choose another", p.Metadata.Name)
+	}
 	f.add("spec.description", plainText(p.Spec.Description))
 	return f
 }
