@@ -62,26 +62,24 @@ type authenticator struct {
 	failures *failures
 }
 
-// identify gives the identity of a request. A wrong one is an error, also where none is needed,
-// unless the route is open to anybody.
+// identify gives the identity of a request; a wrong one is an error. Routes open to anybody ask
+// for none.
 func (a *authenticator) identify(r *http.Request, who caller) (identity, error) {
 	if who == forAnybody {
 		return identity{}, nil
 	}
-	from := remoteAddr(r)
-	if !a.failures.allow(from) {
-		return identity{}, api.Errorf(api.CodeRateLimited, "too many wrong identities came from %s; wait a minute", from)
-	}
 	if header := r.Header.Get("Authorization"); header != "" {
-		return a.byToken(header, from)
+		id, err := a.byToken(header)
+		return id, a.failures.judge(remoteAddr(r), err)
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return a.byCertificate(r.TLS.VerifiedChains[0][0], from)
+		id, err := a.byCertificate(r.TLS.VerifiedChains[0][0])
+		return id, a.failures.judge(remoteAddr(r), err)
 	}
 	return identity{}, nil
 }
 
-func (a *authenticator) byToken(header string, from netip.Addr) (identity, error) {
+func (a *authenticator) byToken(header string) (identity, error) {
 	scheme, token, _ := strings.Cut(header, " ")
 	found := identity{}
 	if strings.EqualFold(scheme, "Bearer") {
@@ -92,22 +90,19 @@ func (a *authenticator) byToken(header string, from netip.Addr) (identity, error
 		}
 	}
 	if found.kind == nobody {
-		a.failures.note(from)
 		return found, api.Errorf(api.CodeUnauthorized, "the token is not known; is it the right cluster, and was it copied whole?")
 	}
 	return found, nil
 }
 
-func (a *authenticator) byCertificate(cert *x509.Certificate, from netip.Addr) (identity, error) {
+func (a *authenticator) byCertificate(cert *x509.Certificate) (identity, error) {
 	role, name, err := pki.Peer(cert)
 	if err != nil || role != pki.RoleHost {
-		a.failures.note(from)
 		return identity{}, api.Errorf(api.CodeUnauthorized, "the certificate is no host's")
 	}
 	keys, ok := a.known(name)
 	sum := keyHash(cert)
 	if !ok || !slices.ContainsFunc(keys.Keys, func(k string) bool { return subtle.ConstantTimeCompare([]byte(k), []byte(sum)) == 1 }) {
-		a.failures.note(from)
 		return identity{}, api.Errorf(api.CodeUnauthorized, "the host's identity has been withdrawn; let it join again: gear token create, then gear join")
 	}
 	return identity{host, name}, nil
@@ -143,14 +138,12 @@ type failureCount struct {
 	n     int
 }
 
-func (f *failures) allow(from netip.Addr) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c := f.counts[from]
-	return c.n < failuresAllowed || time.Since(c.since) > failureWindow
-}
-
-func (f *failures) note(from netip.Addr) {
+// judge counts a wrong identity and slows its sender down when it is one of many. A right one
+// passes always: behind one address there may be others who are in the right.
+func (f *failures) judge(from netip.Addr, err error) error {
+	if err == nil {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.counts == nil || len(f.counts) >= failureAddrs {
@@ -162,4 +155,8 @@ func (f *failures) note(from netip.Addr) {
 	}
 	c.n++
 	f.counts[from] = c
+	if c.n > failuresAllowed {
+		return api.Errorf(api.CodeRateLimited, "too many wrong identities came from %s; wait a minute", from)
+	}
+	return err
 }

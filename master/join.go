@@ -35,10 +35,6 @@ func (m *Master) createToken(c *call) error {
 
 // join answers POST /v1/join: a host with a token gets its identity.
 func (m *Master) join(c *call) error {
-	from := remoteAddr(c.Request)
-	if !m.router.auth.failures.allow(from) {
-		return api.Errorf(api.CodeRateLimited, "too many wrong tokens came from %s; wait a minute", from)
-	}
 	var req api.JoinRequest
 	if err := api.Decode(c.body, &req); err != nil {
 		return err
@@ -50,7 +46,7 @@ func (m *Master) join(c *call) error {
 	used, err := m.redeemable(c.Context(), req.Token)
 	if err != nil {
 		if problemOf(err).Code == api.CodeUnauthorized {
-			m.router.auth.failures.note(from)
+			return m.router.auth.failures.judge(remoteAddr(c.Request), err)
 		}
 		return err
 	}

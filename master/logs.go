@@ -162,7 +162,8 @@ func (m *Master) joinPods(ctx context.Context, q logQuery, lines chan<- api.LogL
 				continue
 			}
 			following[p.Metadata.UID] = true
-			wg.Go(func() { m.followPod(ctx, p, q, into(ctx, lines)) })
+			ask := q
+			wg.Go(func() { m.followPod(ctx, p, ask, into(ctx, lines)) })
 		}
 		q.tail, q.since = -1, 0 // of a pod that comes later, everything is new
 		select {

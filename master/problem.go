@@ -22,8 +22,8 @@ func problemOf(err error) *api.Error {
 		return api.Errorf(api.CodeTooLarge, "the request's body is over %d bytes", tooLarge.Limit)
 	case errors.Is(err, store.ErrConflict):
 		return api.Errorf(api.CodeConflict, "it has changed since it was read; read it again and retry")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return api.Errorf(api.CodeUnavailable, "the store did not answer in time; try again")
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return api.Errorf(api.CodeUnavailable, "the store cannot do it now; try again")
 	}
 	return api.Errorf(api.CodeInternal, "the master could not do it; its log says why")
 }

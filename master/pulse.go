@@ -89,7 +89,8 @@ func (p *pulses) health(hosts []api.Host, now time.Time) map[api.Name]control.He
 		if voters[name] {
 			electorate--
 		}
-		out[name] = control.Health{LeaseGood: p.leaseLocked(name, now), MeshDown: 2*votes[name] > electorate}
+		ever := !h.Status.Seen.IsZero() // one that has never reported has no lease to run out
+		out[name] = control.Health{LeaseGood: ever && p.leaseLocked(name, now), MeshDown: 2*votes[name] > electorate}
 	}
 	return out
 }

@@ -316,8 +316,14 @@ func (m *Master) txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readBack)
+	defer cancel()
 	return rev, m.cache.wait(ctx, rev)
 }
+
+// readBack is how long a write waits to be seen by reads. When the store's watch is stuck, the
+// answer is "unavailable": a write that is sent again finds itself done.
+const readBack = 5 * time.Second
 
 // written answers a write with the resource as it is now.
 func (m *Master) written(c *call, status int, result string, r api.Resource) error {

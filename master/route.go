@@ -168,6 +168,11 @@ func (c *call) objectName() string {
 }
 
 func (r *router) carry(rt route, c *call) error {
+	if rt.who != forAnybody || rt.audit { // also to know the hosts
+		if err := r.ready(c.Context()); err != nil {
+			return err
+		}
+	}
 	var err error
 	if c.who, err = r.auth.identify(c.Request, rt.who); err != nil {
 		return err
@@ -183,11 +188,6 @@ func (r *router) carry(rt route, c *call) error {
 	}
 	if c.body, err = readBody(rt, c); err != nil {
 		return err
-	}
-	if rt.who != forAnybody || rt.audit {
-		if err := r.ready(c.Context()); err != nil {
-			return err
-		}
 	}
 	if rt.stream {
 		defer c.openStream()()

@@ -18,6 +18,9 @@ var (
 	ErrConflict = errors.New("changed since it was read")
 	// ErrCompacted: the revision to watch from is no longer kept.
 	ErrCompacted = errors.New("the revision is no longer kept")
+	// ErrUnavailable: the store cannot do it now: no quorum, no answer, no space. A write may
+	// or may not have been done.
+	ErrUnavailable = errors.New("the store is not available")
 )
 
 // Conditions of an Op beside "the item's revision is N".

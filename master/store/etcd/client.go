@@ -12,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.etcd.io/etcd/client/v3/namespace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"gearmesh.dev/master/store"
 )
@@ -49,7 +51,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Item, error) {
 	defer cancel()
 	resp, err := s.client.Get(ctx, key)
 	if err != nil {
-		return store.Item{}, fmt.Errorf("reading %q from etcd: %w", key, err)
+		return store.Item{}, fmt.Errorf("reading %q from etcd: %w", key, known(err))
 	}
 	if len(resp.Kvs) == 0 {
 		return store.Item{}, fmt.Errorf("%q: %w", key, store.ErrNotFound)
@@ -64,7 +66,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Item, int64, e
 	defer cancel()
 	resp, err := s.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 	if err != nil {
-		return nil, 0, fmt.Errorf("listing %q from etcd: %w", prefix, err)
+		return nil, 0, fmt.Errorf("listing %q from etcd: %w", prefix, known(err))
 	}
 	items := make([]store.Item, len(resp.Kvs))
 	for i, kv := range resp.Kvs {
@@ -93,12 +95,26 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	}
 	resp, err := s.client.Txn(ctx).If(conditions...).Then(steps...).Commit()
 	if err != nil {
-		return 0, fmt.Errorf("writing %s to etcd: %w", keys(ops), err)
+		return 0, fmt.Errorf("writing %s to etcd: %w", keys(ops), known(err))
 	}
 	if !resp.Succeeded {
 		return 0, fmt.Errorf("%s: %w", keys(ops), store.ErrConflict)
 	}
 	return resp.Header.Revision, nil
+}
+
+// known marks the errors that time may heal: no leader, no quorum, too many requests, no space.
+func known(err error) error {
+	code := status.Code(err)
+	var typed rpctypes.EtcdError
+	if errors.As(err, &typed) {
+		code = typed.Code()
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
 }
 
 func keys(ops []store.Op) string {
