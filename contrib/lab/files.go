@@ -49,7 +49,7 @@ func (l *Lab) furnish(h host, hosts []host, registry netip.AddrPort) error {
 	defer root.Close()
 	texts := map[string]string{
 		"etc/hostname":           h.name + "\n",
-		"etc/hosts":              hostsFile(hosts),
+		"etc/hosts":              hostsFile(hosts, registry.Addr()),
 		"etc/docker/daemon.json": dockerConfig(registry),
 	}
 	for path, text := range texts {
@@ -63,10 +63,15 @@ func (l *Lab) furnish(h host, hosts []host, registry netip.AddrPort) error {
 	return nil
 }
 
+// RegistryName is the name under which hosts know the lab's registry, so that one manifest fits
+// every lab: registry.lab:5000/guestbook/web:1.
+const RegistryName = "registry.lab"
+
 // hostsFile is every host's /etc/hosts.
-func hostsFile(hosts []host) string {
+func hostsFile(hosts []host, registry netip.Addr) string {
 	var b strings.Builder
 	b.WriteString("# Written by gear lab, do not edit.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n")
+	fmt.Fprintf(&b, "%s\t%s\n", registry, RegistryName)
 	for _, h := range hosts {
 		fmt.Fprintf(&b, "%s\t%s\n", h.addr, h.name)
 	}
@@ -78,7 +83,7 @@ func hostsFile(hosts []host) string {
 func dockerConfig(registry netip.AddrPort) string {
 	config := map[string]any{
 		"exec-opts":           []string{"native.cgroupdriver=systemd"},
-		"insecure-registries": []string{registry.String()},
+		"insecure-registries": []string{registry.String(), fmt.Sprintf("%s:%d", RegistryName, registry.Port())},
 		"live-restore":        true,
 		"runtimes":            map[string]any{"gear": map[string]string{"path": "/usr/local/bin/gear-oci"}},
 		"storage-driver":      "overlay2",

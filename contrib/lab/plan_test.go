@@ -270,7 +270,7 @@ func TestHostTexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	subnet := netip.MustParsePrefix("10.99.0.0/24")
-	text := hostsFile(l.sortedHosts([]string{"h1", "h2"}, subnet))
+	text := hostsFile(l.sortedHosts([]string{"h1", "h2"}, subnet), registryAddr(subnet).Addr())
 	if !strings.HasSuffix(text, "10.99.0.11\th1\n10.99.0.12\th2\n") {
 		t.Errorf("hosts file:\n%s", text)
 	}
