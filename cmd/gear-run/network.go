@@ -35,7 +35,7 @@ func layLinks(ctx context.Context, netns string, fresh bool, pod netip.Addr, lin
 		return err
 	}
 	if fresh {
-		return linker.Update(ctx, netns, linker.Rules{}, rules)
+		return linker.Lay(ctx, netns, rules)
 	}
 	return linker.Apply(ctx, netns, rules)
 }

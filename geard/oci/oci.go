@@ -1,4 +1,4 @@
-// Package oci is the OCI runtime that dockerd knows as "gear": runc (or crun) with one thing put in
+// Package oci is the OCI runtime that dockerd knows as "gear": crun or runc with one thing put in
 // between. Before a container is created, its bundle's config.json gets the network namespace that is on
 // record for it, so a container of ours runs in its pod's network and in no other. Without a record,
 // or without that namespace, it refuses: a container must never start in the host's network by mistake.
@@ -28,9 +28,10 @@ import (
 // not set, the first of runtimes that exists is used.
 const EnvRuntime = "GEAR_RUNC"
 
-// runtimes are where Linux distributions keep runc and crun.
+// runtimes are where Linux distributions keep crun and runc. crun comes first: written in C, it makes
+// a container in a fraction of the time.
 func runtimes() []string {
-	return []string{"/usr/bin/runc", "/usr/sbin/runc", "/usr/local/sbin/runc", "/usr/local/bin/runc", "/usr/bin/crun", "/usr/local/bin/crun"}
+	return []string{"/usr/bin/crun", "/usr/local/bin/crun", "/usr/bin/runc", "/usr/sbin/runc", "/usr/local/sbin/runc", "/usr/local/bin/runc"}
 }
 
 // Shim is one call of the runtime.
@@ -113,7 +114,7 @@ func realRuntime(env []string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("gear-oci: no OCI runtime at %s; install runc, or set %s", strings.Join(runtimes(), ", "), EnvRuntime)
+	return "", fmt.Errorf("gear-oci: no OCI runtime at %s; install crun or runc, or set %s", strings.Join(runtimes(), ", "), EnvRuntime)
 }
 
 // edit sets the network namespace in a bundle's config.json.

@@ -92,9 +92,16 @@ func (r *run) file(suffix string) string {
 }
 
 // start finds out what there is, and goes on from there. An engine that goes away meanwhile is waited for.
+//
+// When the last state says that nothing runs, the first try does not look: the engine gives a name once,
+// so a container that is there after all makes it fail, and the next try looks.
 func (r *run) start(ctx context.Context) (int, error) {
-	for {
-		code, err := r.try(ctx)
+	try := r.look
+	if r.keep.get().State != api.RunRunning {
+		try = r.fresh
+	}
+	for ; ; try = r.look {
+		code, err := try(ctx)
 		if ctx.Err() != nil || !errors.Is(err, engine.ErrDown) && !errors.Is(err, engine.ErrExists) {
 			return code, err
 		}
@@ -102,8 +109,8 @@ func (r *run) start(ctx context.Context) (int, error) {
 	}
 }
 
-// try does what decide says.
-func (r *run) try(ctx context.Context) (int, error) {
+// look does what decide says.
+func (r *run) look(ctx context.Context) (int, error) {
 	name := ContainerName(r.pod.Metadata.Project, r.pod.Metadata.Name, r.Container)
 	found, err := r.Engine.Inspect(ctx, name)
 	exists := err == nil
@@ -123,6 +130,11 @@ func (r *run) try(ctx context.Context) (int, error) {
 			return 0, err
 		}
 	}
+	return r.fresh(ctx)
+}
+
+// fresh makes a new container when the next try is due.
+func (r *run) fresh(ctx context.Context) (int, error) {
 	if r.backOff(ctx); ctx.Err() != nil {
 		return 0, nil
 	}
