@@ -81,7 +81,9 @@ func (c *cache) resetLocked() {
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
-	c.podSeq = map[api.Name]int64{}
+	if c.podSeq == nil { // it only grows, also when all is read anew
+		c.podSeq = map[api.Name]int64{}
+	}
 	c.history = nil
 	c.lastSeq++ // readers that are in the middle of the old history find that they have lost it
 	c.dirSeq++
@@ -99,6 +101,7 @@ func (c *cache) fill(items []store.Item, revision int64) error {
 	}
 	c.history = nil
 	c.revision, c.synced = revision, true
+	c.version++
 	c.wakeLocked()
 	return nil
 }
@@ -113,12 +116,14 @@ func (c *cache) apply(b store.Batch) error {
 		}
 	}
 	c.revision = max(c.revision, b.Revision)
+	if len(b.Events) > 0 {
+		c.version++
+	}
 	c.wakeLocked()
 	return nil
 }
 
 func (c *cache) wakeLocked() {
-	c.version++
 	close(c.changed)
 	c.changed = make(chan struct{})
 }

@@ -59,8 +59,11 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 	defer m.lead.Store(nil)
 	m.log.Info("this master leads", "term", lead.Term)
 	var swept time.Time
+	var planned int64 // generation that had nothing to do
 	loop.Run(ctx, m.work, controlSettle, controlPeriod, func(ctx context.Context) {
-		m.control(ctx, lead)
+		if v := m.views.current(lead.Term); v.generation != planned && m.control(ctx, lead, v) {
+			planned = v.generation
+		}
 		if time.Since(swept) > time.Minute {
 			m.sweepTokens(ctx)
 			swept = time.Now()
@@ -69,9 +72,13 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 	m.log.Info("this master no longer leads", "term", lead.Term)
 }
 
-// control is one pass of the controllers: plan, then write what was planned.
-func (m *Master) control(ctx context.Context, lead store.Lead) {
-	actions := m.views.current(lead.Term).Plan(pki.NewUID)
+// control is one pass of the controllers: plan, then write what was planned. It is true when all
+// was as wanted: then there is nothing to plan until something changes.
+func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bool) {
+	actions := v.Plan(pki.NewUID)
+	if len(actions) == 0 {
+		return true
+	}
 	for len(actions) > 0 {
 		ops, n := batchOf(actions)
 		rev, err := m.store.Txn(ctx, append(ops, lead.Fence)...)
@@ -79,20 +86,22 @@ func (m *Master) control(ctx context.Context, lead store.Lead) {
 		case errors.Is(err, store.ErrConflict):
 			m.work.Wake() // someone else wrote; plan again on what is there now
 			loop.Sleep(ctx, controlSettle)
-			return
+			return false
 		case err != nil:
 			m.log.Warn("carrying out a plan", "error", err)
-			return
+			return false
 		}
 		for _, a := range actions[:n] {
 			m.log.Info("controller", "op", string(a.Op), "object", a.Object.Head().Key().String(),
 				"reason", string(a.Reason), "why", a.Why)
 		}
 		if m.cache.wait(ctx, rev) != nil {
-			return
+			return false
 		}
 		actions = actions[n:]
 	}
+	m.work.Wake() // what was written is the ground of the next plan
+	return false
 }
 
 // batchOf gives the operations of as many of the first actions as go into one transaction, in

@@ -19,6 +19,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log"
 	"log/slog"
 	"net"
@@ -86,7 +87,8 @@ type Master struct {
 	deltas *deltas
 	agents *http.Client
 	router *router
-	spec   []byte // the OpenAPI document
+	spec   []byte       // the OpenAPI document
+	seed   maphash.Seed // of the hashes of reports
 
 	lead     atomic.Pointer[store.Lead] // nil while another leads
 	work     loop.Kick                  // wakes the controllers
@@ -112,7 +114,7 @@ func New(cfg Config, s store.Store, logger *slog.Logger) (*Master, error) {
 		cfg.TokenLife = 15 * time.Minute
 	}
 	m := &Master{cfg: cfg, store: s, log: logger, cache: newCache(), pulses: &pulses{}, deltas: &deltas{},
-		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{})}
+		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{}), seed: maphash.MakeSeed()}
 	m.views = &views{cache: m.cache, pulses: m.pulses}
 	m.agents = m.agentClient()
 	auth := &authenticator{people: cfg.People, known: m.cache.keysOf, failures: &failures{}}

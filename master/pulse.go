@@ -25,6 +25,14 @@ type pulses struct {
 type pulse struct {
 	at       time.Time
 	meshDown []api.Name
+	stamp    stamp
+}
+
+// stamp tells a report that says the same as the one before without reading it: its hash, and the
+// count of changes of the host's pods when it was taken in.
+type stamp struct {
+	hash   uint64
+	podSeq int64
 }
 
 // restart gives every host one full lease: this master has only begun to listen.
@@ -35,8 +43,21 @@ func (p *pulses) restart() {
 	p.seq++
 }
 
+// renew takes in a report that says the same as the host's last, if it does.
+func (p *pulses) renew(host api.Name, s stamp) (same bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was, heard := p.last[host]
+	if !heard || was.stamp != s || time.Since(was.at) >= leaseTime {
+		return false
+	}
+	was.at = time.Now()
+	p.last[host] = was
+	return true
+}
+
 // note takes in a host's report, and tells whether it changes what is known of hosts' health.
-func (p *pulses) note(host api.Name, meshDown []api.Name) (news bool) {
+func (p *pulses) note(host api.Name, meshDown []api.Name, s stamp) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was, heard := p.last[host]
@@ -44,7 +65,7 @@ func (p *pulses) note(host api.Name, meshDown []api.Name) (news bool) {
 	if p.last == nil {
 		p.last = map[api.Name]pulse{}
 	}
-	p.last[host] = pulse{now, meshDown}
+	p.last[host] = pulse{now, meshDown, s}
 	news = !heard || now.Sub(was.at) >= leaseTime || !slices.Equal(was.meshDown, meshDown)
 	if news {
 		p.seq++

@@ -37,13 +37,13 @@ func TestLeasesRunOut(t *testing.T) {
 			t.Error("a host that has never reported has a lease")
 		}
 		time.Sleep(leaseTime - time.Second)
-		p.note("a", nil)
+		p.note("a", nil, stamp{})
 		good(true, true)
 		time.Sleep(time.Second)
 		good(true, false)
 		time.Sleep(leaseTime)
 		good(false, false)
-		if !p.note("b", nil) || p.note("b", nil) {
+		if !p.note("b", nil, stamp{}) || p.note("b", nil, stamp{}) {
 			t.Error("coming back is news, a heartbeat is none")
 		}
 		good(false, true)
@@ -66,7 +66,7 @@ func TestTheMeshIsAMajority(t *testing.T) {
 		{"c", []api.Name{"d"}, map[api.Name]bool{"d": true}},
 		{"d", []api.Name{"a", "b", "c"}, map[api.Name]bool{"d": true}}, // cut off: it sees all others down
 	} {
-		p.note(test.voter, test.down)
+		p.note(test.voter, test.down, stamp{})
 		got := p.health(hosts, time.Now())
 		for _, h := range hosts {
 			if n := h.Metadata.Name; got[n].MeshDown != test.want[n] {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -25,11 +26,16 @@ func (m *Master) report(c *call) error {
 	if lead == nil {
 		return notLeading()
 	}
+	name := c.name("name")
+	mark := stamp{maphash.Bytes(m.seed, c.body), m.cache.podSeqOf(name)}
+	if m.pulses.renew(name, mark) { // most reports are heartbeats
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	var r api.HostReport
 	if err := api.Decode(c.body, &r); err != nil {
 		return err
 	}
-	name := c.name("name")
 	if faults := reportFaults(name, &r); len(faults) > 0 {
 		return api.Invalid("the report", faults)
 	}
@@ -46,7 +52,7 @@ func (m *Master) report(c *call) error {
 		if err != nil {
 			return err
 		}
-		if m.pulses.note(name, r.MeshDown) {
+		if m.pulses.note(name, r.MeshDown, mark) {
 			m.work.Wake()
 			m.notice.Wake()
 		}
@@ -103,6 +109,12 @@ func (m *Master) news(name api.Name, r *api.HostReport) [][]store.Op {
 		ops = append(ops, []store.Op{{Key: hostInfoPrefix + string(name), Value: mustJSON(info), If: store.Any}})
 	}
 	return ops
+}
+
+func (c *cache) podSeqOf(host api.Name) int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.podSeq[host]
 }
 
 func (c *cache) addressOfLocked(name api.Name) netip.Addr {

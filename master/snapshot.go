@@ -2,6 +2,7 @@ package master
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -10,17 +11,18 @@ import (
 	"gearmesh.dev/master/control"
 )
 
-// viewAge is how long a view may be used: statuses depend on time too.
+// viewAge is how long a view may be used as it is: ages are counted in seconds, and leases run
+// out by time.
 const viewAge = time.Second
 
 // view is the cluster at one moment: what the controllers and the statuses are computed from.
 type view struct {
 	*control.View
-	version   int64 // of the cache
-	dirSeq    int64
-	pulseSeq  int64
-	built     time.Time
-	directory *directory
+	generation int64 // two views of one generation differ in nothing but their time
+	version    int64 // of the cache
+	dirSeq     int64
+	pulseSeq   int64
+	directory  *directory
 }
 
 // directory is one state of api.Directory; seq tells two apart.
@@ -42,21 +44,41 @@ type views struct {
 func (v *views) current(term int64) *view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	now := time.Now()
-	if o := v.now; o != nil && o.Term == term && o.version == v.cache.versionNow() && o.pulseSeq == v.pulses.seqNow() && now.Sub(o.built) < viewAge {
-		return o
+	now, pulseSeq := time.Now(), v.pulses.seqNow()
+	if o := v.now; o != nil && o.Term == term && o.version == v.cache.versionNow() && o.pulseSeq == pulseSeq {
+		if now.Sub(o.Now) < viewAge {
+			return o
+		}
+		if maps.Equal(o.Health, v.pulses.health(o.Hosts, now)) {
+			v.now = o.at(now)
+			return v.now
+		}
 	}
-	pulseSeq := v.pulses.seqNow()
+	v.now = v.build(term, now, pulseSeq)
+	return v.now
+}
+
+// at gives the same view at another time.
+func (v *view) at(now time.Time) *view {
+	next, inner := *v, *v.View
+	inner.Now = now
+	next.View = &inner
+	return &next
+}
+
+func (v *views) build(term int64, now time.Time, pulseSeq int64) *view {
 	s, parts := v.cache.snapshot(v.pulses)
 	s.Now, s.Term = now, term
 	s.Health = v.pulses.health(s.Hosts, now)
-	next := &view{View: control.NewView(s), version: parts.version, dirSeq: parts.dirSeq, pulseSeq: pulseSeq, built: now}
+	next := &view{View: control.NewView(s), generation: 1, version: parts.version, dirSeq: parts.dirSeq, pulseSeq: pulseSeq}
+	if v.now != nil {
+		next.generation = v.now.generation + 1
+	}
 	if v.now != nil && v.now.dirSeq == next.dirSeq {
 		next.directory = v.now.directory
 	} else {
 		next.directory = &directory{next.Directory(parts.endpoints), parts.dirSeq}
 	}
-	v.now = next
 	return next
 }
 
@@ -167,7 +189,10 @@ func (m *Master) withStatus(r api.Resource) api.Resource {
 
 // derived remembers the statuses that follow from other resources and from time, to tell the
 // watches when one becomes another.
-type derived struct{ last map[api.Key]told }
+type derived struct {
+	generation int64
+	last       map[api.Key]told
+}
 
 // told is a status that the watches know. The resource's own revision belongs to it: at a change
 // of the resource they were told a status that this has not seen.
@@ -179,6 +204,10 @@ type told struct {
 // changed gives the resources whose status is another than at the last call. Statuses are
 // compared without their ages, or a host that is down would be news each second.
 func (d *derived) changed(v *view) []api.Key {
+	if d.generation == v.generation {
+		return nil
+	}
+	d.generation = v.generation
 	now := statusesOf(v)
 	var out []api.Key
 	for key, status := range now {
