@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -25,7 +24,7 @@ type places struct {
 // newPlaces starts the circles at a point that differs from one start of the agent to the next,
 // since what was freed just before a restart is not on record.
 func newPlaces(seed uint32) places {
-	network := podnet.Prefix().Addr().As4()
+	network := podstate.Prefix().Addr().As4()
 	network[2], network[3] = byte(seed>>8)&0x7f, byte(seed)
 	return places{addr: netip.AddrFrom4(network), port: PortFirst + uint16(seed%(PortLast-PortFirst))}
 }
@@ -33,7 +32,7 @@ func newPlaces(seed uint32) places {
 // take chooses an address and host ports for a pod, beside those of the pods on disk. free asks
 // the kernel whether nobody listens on a port.
 func (p *places) take(pod api.Pod, used []podstate.Net, free func(api.Protocol, uint16) bool) (podstate.Net, error) {
-	addrs, ports := map[netip.Addr]bool{podnet.Gateway(): true}, map[uint16]bool{}
+	addrs, ports := map[netip.Addr]bool{podstate.Gateway(): true}, map[uint16]bool{}
 	for _, n := range used {
 		addrs[n.Address] = true
 		for _, hp := range n.Ports {
@@ -59,14 +58,14 @@ func (p *places) take(pod api.Pod, used []podstate.Net, free func(api.Protocol, 
 func (p *places) address(used map[netip.Addr]bool) (netip.Addr, error) {
 	for range 1 << 16 {
 		p.addr = p.addr.Next()
-		if !podnet.Prefix().Contains(p.addr) {
-			p.addr = podnet.Gateway()
+		if !podstate.Prefix().Contains(p.addr) {
+			p.addr = podstate.Gateway()
 		}
 		if last := p.addr.As4()[3]; last != 0 && last != 255 && !used[p.addr] {
 			return p.addr, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("no address of %s is free for the pod", podnet.Prefix())
+	return netip.Addr{}, fmt.Errorf("no address of %s is free for the pod", podstate.Prefix())
 }
 
 func (p *places) hostPort(proto api.Protocol, used map[uint16]bool, free func(api.Protocol, uint16) bool) (uint16, error) {

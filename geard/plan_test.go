@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -106,7 +105,7 @@ func TestPlacesAreNotGivenTwice(t *testing.T) {
 			}
 			seen[key] = true
 		}
-		if n.Ports[0].HostPort%7 == 0 || !podnet.Prefix().Contains(n.Address) || n.Address == podnet.Gateway() {
+		if n.Ports[0].HostPort%7 == 0 || !podstate.Prefix().Contains(n.Address) || n.Address == podstate.Gateway() {
 			t.Fatalf("%+v is not free", n)
 		}
 		used = append(used, n)

@@ -10,95 +10,92 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"gearmesh.dev/geard/podstate"
 )
 
 // podIface is the pod's interface, as it is called inside.
 const podIface = "eth0"
 
-// bridgeMAC is set by hand: a bridge without one takes that of its lowest port, and so changes it,
-// and the pods' ARP caches go stale, whenever a pod comes or goes.
-func bridgeMAC() net.HardwareAddr { return net.HardwareAddr{0x02, 0x67, 0x72, 0x00, 0x00, 0x01} }
-
-// ensureBridge gives the bridge's index and makes it when it is not there. Rules of the host come
-// before it, so that no packet of a pod meets a host without them.
-func ensureBridge(ctx context.Context, rules func(context.Context) error) (int, error) {
-	link, err := netlink.LinkByName(Bridge)
+// ensureGateway makes the interface that has the gateway's address: a bridge without ports, since a dummy
+// device is not in every kernel. Rules of the host come before it, so that no packet of a pod meets a
+// host without them.
+func ensureGateway(ctx context.Context, rules func(context.Context) error) error {
+	link, err := netlink.LinkByName(GatewayLink)
 	if err == nil && link.Attrs().Flags&net.FlagUp != 0 {
-		return link.Attrs().Index, nil
+		return nil
 	}
 	if rules != nil {
 		if err := rules(ctx); err != nil {
-			return 0, fmt.Errorf("laying the rules of the host: %w", err)
+			return fmt.Errorf("laying the rules of the host: %w", err)
 		}
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr = Bridge, bridgeMAC()
+	attrs.Name = GatewayLink
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
-		return 0, fmt.Errorf("making bridge %q: %w", Bridge, err)
+		return fmt.Errorf("making %q: %w", GatewayLink, err)
 	}
-	return setupBridge()
+	return setupGateway()
 }
 
-// setupBridge gives the bridge its address and kernel settings. Up comes last: an up bridge is complete.
-func setupBridge() (int, error) {
-	link, err := netlink.LinkByName(Bridge)
+// setupGateway gives the interface its address. Up comes last: one that is up is complete. It takes the
+// packets for addresses that no pod has, and nobody answers there.
+func setupGateway() error {
+	link, err := netlink.LinkByName(GatewayLink)
 	if err != nil {
-		return 0, fmt.Errorf("bridge %q: %w", Bridge, err)
+		return fmt.Errorf("interface %q: %w", GatewayLink, err)
 	}
 	if err := sysctls([]sysctl{
 		{"net/ipv4/ip_forward", "1"},
-		{"net/ipv4/conf/" + Bridge + "/send_redirects", "0"}, // pods cannot reach each other directly: nothing to redirect to
-		{"net/ipv4/conf/" + Bridge + "/route_localnet", "0"},
-		{"net/ipv4/conf/" + Bridge + "/rp_filter", "1"}, // pods' addresses come from the bridge alone
-		{"net/ipv6/conf/" + Bridge + "/disable_ipv6", "1"},
+		{"net/ipv4/conf/" + GatewayLink + "/route_localnet", "0"},
+		{"net/ipv6/conf/" + GatewayLink + "/disable_ipv6", "1"},
 	}); err != nil {
-		return 0, err
+		return err
 	}
-	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(Gateway(), Prefix().Bits()))}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(podstate.Gateway(), podstate.Prefix().Bits()))}
 	if err := netlink.AddrReplace(link, addr); err != nil {
-		return 0, fmt.Errorf("giving bridge %q its address: %w", Bridge, err)
+		return fmt.Errorf("giving %q its address: %w", GatewayLink, err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return 0, fmt.Errorf("setting bridge %q up: %w", Bridge, err)
+		return fmt.Errorf("setting %q up: %w", GatewayLink, err)
 	}
-	return link.Attrs().Index, nil
+	return nil
 }
 
-// ensureVeth makes the pod's veth, one end on the bridge, the other as eth0 in the namespace. A
+// ensureVeth makes the pod's veth, with one end as eth0 in the namespace, and the route to the pod. A
 // pair whose pod end went with an earlier namespace does not exist: the kernel removes both ends.
-func ensureVeth(name string, bridge int, file string) error {
+func ensureVeth(name string, pod netip.Addr, file string) error {
 	link, err := netlink.LinkByName(name)
-	if err == nil && link.Attrs().MasterIndex == bridge && link.Attrs().Flags&net.FlagUp != 0 {
-		return nil
-	}
 	if err != nil {
-		if link, err = makeVeth(name, bridge, file); err != nil {
+		if link, err = makeVeth(name, file); err != nil {
 			return err
 		}
 	}
-	if err := netlink.LinkSetMasterByIndex(link, bridge); err != nil {
-		return fmt.Errorf("putting %q on the bridge: %w", name, err)
-	}
-	if err := netlink.LinkSetIsolated(link, true); err != nil {
-		return fmt.Errorf("isolating %q on the bridge: %w", name, err)
-	}
-	if err := sysctls([]sysctl{{"net/ipv6/conf/" + name + "/disable_ipv6", "1"}}); err != nil {
+	if err := sysctls([]sysctl{
+		{"net/ipv4/conf/" + name + "/rp_filter", "1"}, // a pod sends from its own address alone
+		{"net/ipv4/conf/" + name + "/send_redirects", "0"},
+		{"net/ipv6/conf/" + name + "/disable_ipv6", "1"},
+	}); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %q up: %w", name, err)
 	}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(pod, 32)), Src: podstate.Gateway().AsSlice()}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("routing to the pod's address %s: %w", pod, err)
+	}
 	return nil
 }
 
-func makeVeth(name string, bridge int, file string) (netlink.Link, error) {
+func makeVeth(name, file string) (netlink.Link, error) {
 	ns, err := open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex = name, bridge
+	attrs.Name = name
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: podIface, PeerNamespace: netlink.NsFd(int(ns))}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return nil, fmt.Errorf("making veth %q: %w", name, err)
@@ -151,11 +148,11 @@ func configure(pod netip.Addr) error {
 
 // routes lead everything to the gateway. It is on no subnet of the pod's /32, hence the first route.
 func routes(index int) error {
-	gw := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(Gateway(), 32))}
+	gw := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(podstate.Gateway(), 32))}
 	if err := netlink.RouteReplace(gw); err != nil {
 		return fmt.Errorf("routing to the gateway: %w", err)
 	}
-	all := &netlink.Route{LinkIndex: index, Gw: Gateway().AsSlice()}
+	all := &netlink.Route{LinkIndex: index, Gw: podstate.Gateway().AsSlice()}
 	if err := netlink.RouteReplace(all); err != nil {
 		return fmt.Errorf("setting the default route: %w", err)
 	}

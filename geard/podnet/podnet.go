@@ -1,14 +1,14 @@
 // Package podnet makes a pod's network and takes it away: the namespace, its one interface, the
-// bridge of all pods, and the links that the disk remembers. `gear-run net-up UID` and `net-down UID` are
+// route to it, and the links that the disk remembers. `gear-run net-up UID` and `net-down UID` are
 // its commands, run by the pod's -net.service, so that a host powers on without an agent.
 //
-//	host                                   /run/netns/gear-UID
-//	gear0 10.127.0.1/16 ── gvUID… ═══════ eth0 10.127.x.y/32, default via 10.127.0.1
-//	                                        lo   127.0.0.0/8, ::1
+//	host                                        /run/netns/gear-UID
+//	gear0 10.127.0.1   10.127.x.y ─▶ gvUID… ═══ eth0 10.127.x.y/32, default via 10.127.0.1
+//	                                            lo   127.0.0.0/8, ::1
 //
-// Pods do not see each other on the bridge (isolated ports); all they send goes to the gateway, where the
-// host's rules decide. net.ipv4.conf.*.route_localnet is on inside, because links on 127.0.0.1 need
-// it, and never on the host (CVE-2020-8558). A pod has no IPv6 but ::1.
+// Pods are routed, not bridged: all they send passes the host's rules, also between two pods of one host,
+// and needs no sysctl of br_netfilter. net.ipv4.conf.*.route_localnet is on inside, because links on
+// 127.0.0.1 need it, and never on the host (CVE-2020-8558). A pod has no IPv6 but ::1.
 //
 // Up and Down may be repeated and may be cut short anywhere: Up makes what is missing, Down removes what is left.
 package podnet
@@ -25,25 +25,21 @@ import (
 	"github.com/vishvananda/netns"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/geard/podnet/netaddr"
 	"gearmesh.dev/geard/podstate"
 )
 
-// Bridge is the bridge that all pods of a host hang on.
-const Bridge = "gear0"
+// GatewayLink is the interface of the host that has the gateway's address.
+const GatewayLink = "gear0"
 
-// Prefix is the pods' network.
-func Prefix() netip.Prefix { return netaddr.Prefix() }
-
-// Gateway is the bridge's own address.
-func Gateway() netip.Addr { return netaddr.Gateway() }
+// VethPattern matches the host's ends of all pods' veths, as iptables writes it.
+const VethPattern = "gv+"
 
 // Hooks lay netfilter rules; whoever calls Up joins them with package linker.
 type Hooks struct {
 	// Links lays a pod's links in the namespace behind the file netns. Up calls it last, so a namespace
 	// whose Up has returned has its links. fresh says that the namespace was made just now and has no rules at all.
 	Links func(ctx context.Context, netns string, fresh bool, pod netip.Addr, links []api.LinkTarget) error
-	// Host lays the host's own rules. Up calls it only when there is no bridge yet, which is once after
+	// Host lays the host's own rules. Up calls it only when gear0 is not there yet, which is once after
 	// power-on; later the agent looks after them.
 	Host func(ctx context.Context) error
 }
@@ -60,8 +56,7 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err != nil {
 		return err
 	}
-	bridge, err := ensureBridge(ctx, hooks.Host)
-	if err != nil {
+	if err := ensureGateway(ctx, hooks.Host); err != nil {
 		return err
 	}
 	file := dirs.Namespace(uid)
@@ -69,7 +64,7 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err != nil {
 		return err
 	}
-	if err := ensureVeth(VethName(uid), bridge, file); err != nil {
+	if err := ensureVeth(VethName(uid), net.Address, file); err != nil {
 		return err
 	}
 	if err := within(file, func() error { return configure(net.Address) }); err != nil {
@@ -87,8 +82,8 @@ func load(dirs podstate.Dirs, uid api.UID) (podstate.Net, []api.LinkTarget, erro
 	if err != nil {
 		return net, nil, err
 	}
-	if !Prefix().Contains(net.Address) || net.Address == Gateway() {
-		return net, nil, fmt.Errorf("pod %s has the address %s; want one of %s but %s", uid, net.Address, Prefix(), Gateway())
+	if !podstate.Prefix().Contains(net.Address) || net.Address == podstate.Gateway() {
+		return net, nil, fmt.Errorf("pod %s has the address %s; want one of %s but %s", uid, net.Address, podstate.Prefix(), podstate.Gateway())
 	}
 	links, err := dirs.LoadLinks(uid)
 	if errors.Is(err, os.ErrNotExist) {

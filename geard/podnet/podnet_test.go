@@ -79,7 +79,7 @@ func newPod(t *testing.T, dirs podstate.Dirs, uid api.UID, addr string) {
 func testDirs(t *testing.T) podstate.Dirs {
 	dir := t.TempDir()
 	t.Cleanup(func() {
-		if link, err := netlink.LinkByName(Bridge); err == nil {
+		if link, err := netlink.LinkByName(GatewayLink); err == nil {
 			_ = netlink.LinkDel(link)
 		}
 	})
@@ -152,16 +152,18 @@ func checkHost(t *testing.T) {
 	if setting(t, "net/ipv4/conf/all/route_localnet") != "0" || setting(t, "net/ipv4/conf/gear0/route_localnet") != "0" {
 		t.Error("route_localnet is on on the host")
 	}
-	if setting(t, "net/ipv4/ip_forward") != "1" || setting(t, "net/ipv4/conf/gear0/send_redirects") != "0" {
+	if setting(t, "net/ipv4/ip_forward") != "1" || setting(t, "net/ipv4/conf/"+VethName(uidA)+"/send_redirects") != "0" {
 		t.Error("the host does not forward as it should")
 	}
 	link, err := netlink.LinkByName(VethName(uidA))
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := netlink.LinkGetProtinfo(link)
-	if err != nil || !port.Isolated {
-		t.Errorf("the bridge port is %+v, %v; want it isolated", port, err)
+	if link.Attrs().MasterIndex != 0 {
+		t.Error("the pod's veth is on a bridge; it should be routed")
+	}
+	if got := setting(t, "net/ipv4/conf/"+VethName(uidA)+"/rp_filter"); got != "1" {
+		t.Errorf("rp_filter of the pod's veth is %s, want 1", got)
 	}
 }
 

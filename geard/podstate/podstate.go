@@ -58,6 +58,10 @@ func (d Dirs) Namespace(uid api.UID) string { return "/run/netns/gear-" + string
 // Record gives the path of the file that tells the OCI runtime which namespace a container of the engine gets.
 func (d Dirs) Record(engineID string) string { return filepath.Join(d.Run, "containers", engineID) }
 
+// HostRules gives the path of what the host's rules were last made of (linker.HostConfig): a host that
+// powers on without its agent has its host ports from there.
+func (d Dirs) HostRules() string { return filepath.Join(d.State, "agent", "hostrules.json") }
+
 // LoadPod reads a pod as it was assigned.
 func (d Dirs) LoadPod(uid api.UID) (api.Pod, error) {
 	return load[api.Pod](filepath.Join(d.Pod(uid), "pod.json"))

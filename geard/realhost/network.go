@@ -6,11 +6,14 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"reflect"
 	"strconv"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podnet"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/linker"
 )
 
@@ -55,6 +58,11 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 	if err != nil {
 		return err
 	}
+	if h.rules == nil || !reflect.DeepEqual(*h.rules, c) {
+		if err := atomicfile.WriteJSON(h.dirs.HostRules(), c, 0o600); err != nil {
+			return err
+		}
+	}
 	if err := linker.Apply(ctx, "", plan); err != nil {
 		return err
 	}
@@ -68,7 +76,7 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	c := linker.HostConfig{Bridge: podnet.Bridge, PodNet: podnet.Prefix(), Address: r.Address, Members: r.Members,
+	c := linker.HostConfig{Bridge: podnet.VethPattern, PodNet: podstate.Prefix(), Address: r.Address, Members: r.Members,
 		Open: []linker.OpenPort{{Protocol: api.TCP, Port: routerPort}}}
 	for _, p := range r.Pods {
 		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports})
