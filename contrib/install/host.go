@@ -77,13 +77,23 @@ func (i *installer) start(ctx context.Context, units ...string) (string, error) 
 			if _, err := i.Runner.Run(ctx, "systemctl", "--quiet", verb.question, u); err == nil {
 				continue
 			}
-			if _, err := i.Runner.Run(ctx, "systemctl", verb.command, u); err != nil {
-				return "", fmt.Errorf("%w; see why with: journalctl -u %s -n 30", err, u)
+			if err := i.systemctl(ctx, verb.command, u); err != nil {
+				return "", err
 			}
 			did = append(did, verb.word+u)
 		}
 	}
 	return sentence("%s", did), nil
+}
+
+// systemctl runs a verb on a unit for Patience at most: a unit may take minutes to say that it cannot start.
+func (i *installer) systemctl(ctx context.Context, verb, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, i.Patience)
+	defer cancel()
+	if _, err := i.Runner.Run(ctx, "systemctl", verb, unit); err != nil {
+		return fmt.Errorf("%w; see why with: journalctl -u %s -n 30", err, unit)
+	}
+	return nil
 }
 
 // await asks until the answer is no error, for Patience at most; look is the command that tells more.

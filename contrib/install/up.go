@@ -163,7 +163,7 @@ func (u *upper) master(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if did == "" && (changed || u.reread) {
-		if _, err := u.Runner.Run(ctx, "systemctl", "restart", systemdunits.Master); err != nil {
+		if err := u.systemctl(ctx, "restart", systemdunits.Master); err != nil {
 			return "", err
 		}
 		did = "restarted the master for its new settings"
