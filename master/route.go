@@ -272,6 +272,7 @@ func readBody(rt route, c *call) ([]byte, error) {
 func (c *call) openStream() (done func()) {
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetReadDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Time{})
 	c.w.Header().Set("Content-Type", "application/x-ndjson")
 	c.w.Header().Set("Cache-Control", "no-store")
 	return func() { _ = rc.SetWriteDeadline(time.Now().Add(writeTime)) }
@@ -295,5 +296,8 @@ func (c *call) sendLine(data []byte) error {
 	if _, err := c.w.Write(append(data, '\n')); err != nil {
 		return err
 	}
-	return rc.Flush()
+	if err := rc.Flush(); err != nil {
+		return err
+	}
+	return rc.SetWriteDeadline(time.Time{}) // in HTTP/2 it would end the stream between lines
 }

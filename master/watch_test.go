@@ -3,7 +3,9 @@ package master
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"gearmesh.dev/api"
 )
@@ -104,5 +106,35 @@ func TestASlowReaderIsTold(t *testing.T) {
 	}
 	if changes, _, ok := c.since(c.lastSeq - historyLen); !ok || len(changes) != historyLen {
 		t.Errorf("a reader %d behind is dropped", historyLen)
+	}
+}
+
+// deadlines is a client that notes the server's time limits for it.
+type deadlines struct {
+	httptest.ResponseRecorder
+	write []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error { return nil }
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.write = append(d.write, t)
+	return nil
+}
+
+// A line must be read in time, but between lines a stream may be silent: in HTTP/2 a deadline that
+// is left standing ends it.
+func TestStreamsHaveNoDeadlineBetweenLines(t *testing.T) {
+	d := &deadlines{}
+	c := &call{Request: httptest.NewRequest("GET", "/", nil), w: d}
+	done := c.openStream()
+	if err := c.send("x"); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.write) != 3 || !d.write[0].IsZero() || d.write[1].IsZero() || !d.write[2].IsZero() {
+		t.Errorf("deadlines %v", d.write)
+	}
+	if done(); d.write[3].IsZero() {
+		t.Error("the end of a stream has no deadline")
 	}
 }
