@@ -23,7 +23,7 @@ const (
 // Why a task is done.
 const (
 	reasonAssigned = api.Reason("Assigned")
-	reasonHalfMade = api.Reason("InstallInterrupted")
+	reasonUnits    = api.Reason("UnitsToCheck") // missing, different, or not compared since the agent started
 	reasonNotUp    = api.Reason("UnitNotRunning")
 	reasonDeleted  = api.Reason("Deleted")
 	reasonLeftover = api.Reason("Leftover")
@@ -82,7 +82,7 @@ func plan(desired []api.Pod, actual []Actual, now time.Time) []Task {
 		case a.Pod == nil && !a.Corrupt && !a.Absent:
 			add(a, OpClean, reasonLeftover)
 		case a.Pod != nil && !a.Units.Installed:
-			add(a, OpInstall, reasonHalfMade)
+			add(a, OpInstall, reasonUnits)
 		}
 	}
 	slices.SortFunc(tasks, func(a, b Task) int { return cmp.Compare(a.UID, b.UID) })
@@ -99,7 +99,7 @@ func next(want api.Pod, a Actual, exists bool) (Op, api.Reason) {
 	case !exists:
 		return OpInstall, reasonAssigned
 	case a.Pod == nil || !a.Units.Installed:
-		return OpInstall, reasonHalfMade
+		return OpInstall, reasonUnits
 	case !a.Units.Up && !a.Units.Stopped:
 		return OpStart, reasonNotUp
 	}

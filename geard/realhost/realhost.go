@@ -204,7 +204,7 @@ func (h *Host) Remove(ctx context.Context, p api.Pod) error {
 	if err := h.removeContainers(ctx, p.Metadata.UID); err != nil {
 		return err
 	}
-	if err := h.removeUnits(p, units); err != nil {
+	if err := h.removeUnits(ctx, p, units); err != nil {
 		return err
 	}
 	for _, unit := range units {
@@ -224,7 +224,7 @@ func (h *Host) removeContainers(ctx context.Context, uid api.UID) error {
 	return err
 }
 
-func (h *Host) removeUnits(p api.Pod, units []string) error {
+func (h *Host) removeUnits(ctx context.Context, p api.Pod, units []string) error {
 	h.unitsMu.Lock()
 	defer h.unitsMu.Unlock()
 	last, err := h.lastOfProject(p)
@@ -232,7 +232,11 @@ func (h *Host) removeUnits(p api.Pod, units []string) error {
 		return err
 	}
 	if last {
-		units = append(units, unitgen.ProjectSlice(p.Metadata.Project))
+		slice := unitgen.ProjectSlice(p.Metadata.Project)
+		if err := h.systemd.Stop(ctx, slice); err != nil {
+			return err
+		}
+		units = append(units, slice)
 	}
 	delete(h.verified, p.Metadata.UID)
 	return systemd.RemoveUnits(systemd.UnitDir, units)
