@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -29,11 +30,14 @@ func runContainer(ctx context.Context, arg string, stdout, stderr io.Writer) err
 		return err
 	}
 	defer eng.Close()
+	dirs := podstate.Host()
+	stdout = &journalWriter{socket: journalSocket, name: journalName(dirs, uid, container), priority: 6, out: stdout}
+	stderr = &journalWriter{socket: journalSocket, name: journalName(dirs, uid, container), priority: 6, out: stderr}
 	stop := feedWatchdog()
 	defer stop()
 	code, err := runner.Run(ctx, runner.Config{
 		Engine:    eng,
-		Dirs:      podstate.Host(),
+		Dirs:      dirs,
 		UID:       uid,
 		Container: container,
 		Unit:      unit,
@@ -67,8 +71,25 @@ func unit(pod api.Pod, container api.Name) string {
 	return unitgen.ContainerUnit(pod.Metadata.Project, pod.Metadata.Name, container, first)
 }
 
+// journalName gives what a stream of the journal is opened with.
+func journalName(dirs podstate.Dirs, uid api.UID, container api.Name) func() (identifier, unitName string) {
+	return func() (string, string) {
+		pod, err := dirs.LoadPod(uid)
+		if err != nil {
+			return "gear-run", ""
+		}
+		return string(pod.Metadata.Name), unit(pod, container)
+	}
+}
+
 // notify speaks to systemd. Without systemd nobody listens, and that is fine.
-func notify(state string) { _, _ = daemon.SdNotify(false, state) }
+func notify(state string) {
+	_, _ = daemon.SdNotify(false, state)
+	if state == "READY=1" {
+		// What starting took is not needed again, and there is one of us for each container.
+		debug.FreeOSMemory()
+	}
+}
 
 // feedWatchdog tells systemd that this process lives. It feeds from a goroutine of its own: an engine that
 // hangs is no reason to start gear-run anew, but a process that is frozen is.

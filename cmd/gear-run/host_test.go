@@ -138,6 +138,7 @@ func TestPodOnTheHost(t *testing.T) {
 	survivesDockerd(t, s.ID, pid)
 	survivesGearRun(t, s.ID, pid)
 	everyLineOnce(t)
+	survivesJournald(t)
 
 	sh(t, "systemctl stop %s %s", mainUnit, netUnit)
 	if s := state(t, "main"); s.State != api.RunStopped {
@@ -190,6 +191,17 @@ func survivesGearRun(t *testing.T, id, pid string) {
 	if s := state(t, "main"); s.ID != id || !s.Ready || s.Restarts != 0 {
 		t.Errorf("the state is %+v", s)
 	}
+}
+
+// survivesJournald stops and starts journald, which drops every stream: lines of after that are there.
+func survivesJournald(t *testing.T) {
+	t.Helper()
+	sh(t, "systemctl stop systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket; sleep 1; systemctl start systemd-journald.service")
+	since := sh(t, "date +%%s")
+	until(t, "output after a restart of journald", func() bool {
+		out, _ := exec.Command("journalctl", "-q", "-o", "cat", "GEAR_POD=web-7f3k2", "GEAR_CONTAINER=main", "--since=@"+since).Output()
+		return strings.Contains(string(out), "tick ")
+	})
 }
 
 // everyLineOnce looks for gaps and doubles in the journal.

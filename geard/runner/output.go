@@ -95,24 +95,29 @@ func (o *output) read(ctx context.Context, follow bool) error {
 			skip--
 			return nil
 		}
-		o.pass(e)
+		if err := o.pass(e); err != nil {
+			return err
+		}
 		o.save(file)
 		return nil
 	})
 }
 
-// pass writes an entry. A journal that is away must not stop the container or lose more than
-// what is written meanwhile.
-func (o *output) pass(e engine.Entry) {
+// pass writes an entry. When the journal does not take it, the position stays, and it is written again
+// later: until then the engine keeps it.
+func (o *output) pass(e engine.Entry) error {
 	to := o.stdout
 	if e.Stderr {
 		to = o.stderr
 	}
-	_, _ = to.Write(e.Text)
+	if _, err := to.Write(e.Text); err != nil {
+		return fmt.Errorf("passing output on: %w", err)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tail.add(e.Text)
 	o.pos = o.pos.advance(e.Time)
+	return nil
 }
 
 // last gives the last lines.

@@ -86,7 +86,7 @@ func (r *run) wait(ctx context.Context, id string) (int, error) {
 func (r *run) awaitEngine(ctx context.Context) {
 	pause := 100 * time.Millisecond
 	for first := true; ctx.Err() == nil; first = false {
-		err := r.Engine.Ping(ctx)
+		err := r.ping(ctx)
 		if err == nil {
 			r.engineBack()
 			return
@@ -105,6 +105,14 @@ func (r *run) awaitEngine(ctx context.Context) {
 	}
 }
 
+// ping asks the engine. While systemd holds dockerd's socket, a call to a dockerd that is not there hangs.
+func (r *run) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return r.Engine.Ping(ctx)
+}
+
+// engineBack takes back what awaitEngine has said.
 func (r *run) engineBack() {
 	r.keep.set(func(s *api.ContainerStatus) {
 		if s.Reason != api.ReasonEngineDown {
