@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -360,20 +361,21 @@ func TestRunReadiness(t *testing.T) {
 		c := sh("p")
 		c.Ready = &api.Check{Command: []string{"check"}}
 		h := newHost(t, c, nil)
-		code := 1
-		h.engine.ExecExit = func([]string) int { return code }
+		var code atomic.Int32
+		code.Store(1)
+		h.engine.ExecExit = func([]string) int { return int(code.Load()) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := h.run(ctx)
 		time.Sleep(10 * time.Second)
 		if s := h.state(); s.Ready || s.Reason != api.ReasonNotReady || !strings.Contains(s.Message, "exit status 1") || h.told("READY=1") {
 			t.Errorf("before: %+v", s)
 		}
-		code = 0
+		code.Store(0)
 		time.Sleep(3 * time.Second)
 		if s := h.state(); !s.Ready || s.Reason != "" || !h.told("READY=1") {
 			t.Errorf("ready: %+v", s)
 		}
-		code = 1
+		code.Store(1)
 		time.Sleep(10 * time.Second)
 		if s := h.state(); s.Ready || s.State != api.RunRunning {
 			t.Errorf("not any more: %+v", s)
