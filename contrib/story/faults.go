@@ -2,7 +2,6 @@ package story
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -210,14 +209,15 @@ func killMaster(ctx context.Context, w *World) error {
 	if w.webs, err = w.startTimes(ctx, "web"); err != nil {
 		return err
 	}
-	if _, err := w.Exec(ctx, "h1", "systemctl", "mask", "--runtime", "gear-master.service"); err != nil {
-		return err
-	}
+	// The kill is the fault; the stop keeps systemd from starting it again.
 	if _, err := w.Exec(ctx, "h1", "systemctl", "kill", "--signal=KILL", "gear-master.service"); err != nil {
 		return err
 	}
-	if out, err := w.Exec(ctx, "h1", "systemctl", "is-active", "gear-master.service"); err == nil {
-		return fmt.Errorf("the master is still %s", out)
+	if _, err := w.Exec(ctx, "h1", "systemctl", "stop", "gear-master.service"); err != nil {
+		return err
+	}
+	if state, err := w.Exec(ctx, "h1", "systemctl", "is-active", "gear-master.service"); err == nil {
+		return fmt.Errorf("the master is still %s", state)
 	}
 	return w.Count(ctx, 20, "h1", "h2")
 }
@@ -240,9 +240,7 @@ func rebootAlone(ctx context.Context, w *World) error {
 }
 
 func masterBack(ctx context.Context, w *World) error {
-	_, err := w.Exec(ctx, "h1", "systemctl", "unmask", "--runtime", "gear-master.service")
-	_, startErr := w.Exec(ctx, "h1", "systemctl", "start", "gear-master.service")
-	if err := errors.Join(err, startErr); err != nil {
+	if _, err := w.Exec(ctx, "h1", "systemctl", "start", "gear-master.service"); err != nil {
 		return err
 	}
 	if err := Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") }); err != nil {
