@@ -1,7 +1,7 @@
 //go:build host
 
-// These tests run as root on a host whose process 1 is systemd, such as a lab's; they ask it
-// what it makes of what the printer writes.
+// These tests run as root on a host whose process 1 is systemd, and ask it what it makes of what
+// the printer writes. TestLabHost of contrib/systemd runs them on a lab host.
 package unitgen
 
 import (
@@ -46,7 +46,7 @@ func hostileText(r *rand.Rand) string {
 	return b.String()
 }
 
-func TestSystemdReadsBackWhatWasPrinted(t *testing.T) {
+func TestHostSystemdReadsBackWhatWasPrinted(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -84,7 +84,7 @@ func TestSystemdReadsBackWhatWasPrinted(t *testing.T) {
 	}
 }
 
-func TestSystemdHasTheLimits(t *testing.T) {
+func TestHostSystemdHasTheLimits(t *testing.T) {
 	p := api.Pod{}
 	p.Metadata.Project, p.Metadata.Name, p.Metadata.UID = "my-shop", "web-7f3k2", "k3v7qxw2m5n4a6bz"
 	p.Spec.Service = "web"
@@ -114,7 +114,7 @@ func TestSystemdHasTheLimits(t *testing.T) {
 
 // A network that fails at first must not fail its container for good: the container's unit goes
 // on trying, and comes up with the network.
-func TestContainerOutlivesAFailedNetwork(t *testing.T) {
+func TestHostContainerOutlivesAFailedNetwork(t *testing.T) {
 	p := api.Pod{}
 	p.Metadata.Project, p.Metadata.Name, p.Metadata.UID = "t", "net-1", "k3v7qxw2m5n4a6bz"
 	p.Spec.Service = "net"

@@ -1,8 +1,7 @@
 //go:build host
 
-// These tests run as root on a host whose process 1 is systemd, such as a lab's:
-//
-//	go test -c -tags host -o units.test ./internal/systemd && gear lab … -- ./units.test
+// These tests run as root on a host whose process 1 is systemd. TestLabHost of contrib/systemd runs
+// them on a lab host.
 package systemd_test
 
 import (
@@ -47,7 +46,7 @@ func show(t *testing.T, m *systemd.Manager, name string) systemd.Detail {
 	return d
 }
 
-func TestLifeOfAUnitWithoutReload(t *testing.T) {
+func TestHostLifeOfAUnitWithoutReload(t *testing.T) {
 	m := manager(t)
 	name := unit(t, m, "gear-test-life.service", "ExecStart=/bin/sleep 600\nRestart=always\nRestartSec=1ms\n")
 	before := time.Now()
@@ -80,7 +79,7 @@ func TestLifeOfAUnitWithoutReload(t *testing.T) {
 	}
 }
 
-func TestFailureIsTold(t *testing.T) {
+func TestHostFailureIsTold(t *testing.T) {
 	m := manager(t)
 	name := unit(t, m, "gear-test-fail.service", "Type=oneshot\nExecStart=/bin/false\n")
 	var job *systemd.JobError
@@ -98,7 +97,7 @@ func TestFailureIsTold(t *testing.T) {
 	}
 }
 
-func TestUnitsThatAreNotThere(t *testing.T) {
+func TestHostUnitsThatAreNotThere(t *testing.T) {
 	m := manager(t)
 	if err := m.Stop(t.Context(), "gear-test-none.service"); err != nil {
 		t.Errorf("stop: %v", err)
@@ -114,7 +113,7 @@ func TestUnitsThatAreNotThere(t *testing.T) {
 	}
 }
 
-func TestWaitEndsWithItsContext(t *testing.T) {
+func TestHostWaitEndsWithItsContext(t *testing.T) {
 	m := manager(t)
 	name := unit(t, m, "gear-test-slow.service", "Type=oneshot\nExecStart=/bin/sleep 600\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -131,7 +130,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 }
 
 // A power cut can leave a unit file of 0 bytes, which systemd takes for a masked unit.
-func TestEmptyFileIsMended(t *testing.T) {
+func TestHostEmptyFileIsMended(t *testing.T) {
 	m := manager(t)
 	const name = "gear-test-empty.service"
 	path := filepath.Join(systemd.UnitDir, name)
@@ -165,7 +164,7 @@ func TestEmptyFileIsMended(t *testing.T) {
 	}
 }
 
-func TestRefreshKnowsSlicesByName(t *testing.T) {
+func TestHostRefreshKnowsSlicesByName(t *testing.T) {
 	m := manager(t)
 	const name = `gear-test\x2dslice.slice`
 	slice := func(tasks string) api.TextFile {
@@ -192,7 +191,7 @@ func TestRefreshKnowsSlicesByName(t *testing.T) {
 	}
 }
 
-func TestConnectionSurvivesReexec(t *testing.T) {
+func TestHostConnectionSurvivesReexec(t *testing.T) {
 	m := manager(t)
 	name := unit(t, m, "gear-test-reexec.service", "ExecStart=/bin/sleep 600\n")
 	if err := m.Start(t.Context(), name); err != nil {
