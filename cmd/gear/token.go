@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) tokenCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Make tokens that let hosts join", Args: a.unknownCommand, RunE: help}
+	var format string
+	create := &cobra.Command{
+		Use: "create", Short: "Make a token that lets one host join, once",
+		Example: `  gear token create
+  gear token create -o json`,
+		Args: between(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(cmd, format, "json"); err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			t, err := c.CreateToken(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				return a.printValue(t, format)
+			}
+			server, err := url.Parse(c.Server())
+			if err != nil {
+				return fmt.Errorf("reading the master's address: %w", err)
+			}
+			master := server.Hostname()
+			if server.Port() != "7443" {
+				master = server.Host
+			}
+			fmt.Fprintf(a.out, "gear join %s %s\n", master, t.Token)
+			fmt.Fprintf(a.err, "Run this as root on the new host within %s; it works once.\n", span(time.Until(t.Expires)))
+			return nil
+		},
+	}
+	formatFlag(create, &format, "json")
+	cmd.AddCommand(create)
+	return cmd
+}
+
+// help is what commands do that only have commands below them.
+func help(c *cobra.Command, _ []string) error { return c.Help() }
