@@ -278,9 +278,6 @@ func TestSlowAnswers(t *testing.T) {
 			if !errors.As(err, &connect) || !strings.Contains(err.Error(), "no answer in time") {
 				t.Errorf("got %v", err)
 			}
-			if n := len(s.calls()); n != 2 {
-				t.Errorf("%d attempts, want 2", n)
-			}
 		})
 	}
 }

@@ -37,7 +37,7 @@ func (c *Client) lines(ctx context.Context, req request, idle time.Duration) ite
 			line, err := in.next()
 			watch.stop() // what the caller does with a line is not the master's silence
 			switch {
-			case errors.Is(err, io.EOF):
+			case errors.Is(err, io.EOF) && ctx.Err() == nil: // giving up can look like an end too
 				return
 			case err != nil:
 				yield(nil, c.connectError(ctx, &answerError{"reading its stream", true, err}))
