@@ -110,7 +110,9 @@ func state(t *testing.T, c api.Name) api.ContainerStatus {
 func TestPodOnTheHost(t *testing.T) {
 	c := container("main", counter)
 	c.Resources = api.Resources{Memory: 64 << 20, CPU: 500}
+	c.User, c.Mounts = "1234", []api.Mount{{Volume: "data", Path: "/data"}}
 	install(t, c)
+	t.Cleanup(func() { _ = os.RemoveAll(podstate.Host().Volume("my-shop", "web", "data")) })
 	sh(t, "systemctl start %s", mainUnit)
 	s := state(t, "main")
 	if s.State != api.RunRunning || !s.Ready {
@@ -126,6 +128,9 @@ func TestPodOnTheHost(t *testing.T) {
 	}
 	if got := sh(t, "docker exec %s hostname; docker exec %s cat /etc/hosts", s.ID, s.ID); got != "web-7f3k2\n# hosts" {
 		t.Errorf("inside, hostname and hosts are %q", got)
+	}
+	if got := sh(t, "docker exec %s sh -c 'echo kept > /data/file'; stat -c '%%u:%%g %%s' /var/lib/gear/volumes/my-shop/web/data/file", s.ID); got != "1234:0 5" {
+		t.Errorf("what it wrote to its volume is %q", got)
 	}
 	if caps := sh(t, "grep CapBnd /proc/%s/status", pid); !strings.HasSuffix(caps, "0000000000000400") {
 		t.Errorf("it may have %s; want NET_BIND_SERVICE alone", caps)

@@ -344,6 +344,26 @@ func TestRunCollectsAnEndNobodySaw(t *testing.T) {
 	})
 }
 
+// After a power cut the engine still has the container, dead, and /run has nothing.
+func TestRunAfterAReboot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, sh("p"), map[string]enginetest.Program{"p": {Runs: time.Second}})
+		pod := must(h.dirs.LoadPod(testUID))
+		id := must(h.engine.Create(t.Context(), MakeSpec(h.dirs, pod, pod.Spec.Template.Containers[0], "s")))
+		if err := h.engine.Start(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if r := <-h.run(t.Context()); r != (result{}) {
+			t.Errorf("got %v", r)
+		}
+		want := []string{"create " + testName, "start " + testName, "remove " + testName, "create " + testName, "start " + testName, "remove " + testName}
+		if got := h.engine.Calls(); !slices.Equal(got, want) {
+			t.Errorf("calls are %q; want the dead one removed and a new one", got)
+		}
+	})
+}
+
 func TestRunAfterSomebodyElseRemovedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, sh("p"), nil)
