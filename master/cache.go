@@ -28,6 +28,7 @@ type cache struct {
 	objects   map[api.Kind]map[api.Key]api.Resource
 	byHost    map[api.Name]map[api.Key]*api.Pod
 	statuses  map[api.Key]podRecord
+	table     podTable // the same pods with their statuses, for snapshots
 	endpoints map[api.Name]api.HostEndpoints
 	hostInfos map[api.Name]hostInfo
 	hostKeys  map[api.Name]hostKeys
@@ -78,6 +79,7 @@ func (c *cache) resetLocked() {
 	}
 	c.byHost = map[api.Name]map[api.Key]*api.Pod{}
 	c.statuses = map[api.Key]podRecord{}
+	c.table = podTable{at: map[api.Key]int{}}
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
@@ -141,6 +143,7 @@ func (c *cache) applyLocked(e store.Event) error {
 		if err := set(c.statuses, key, e); err != nil {
 			return err
 		}
+		c.table.say(key, c.statuses[key])
 		c.touchLocked(key, e.Revision)
 	case endpointsPrefix:
 		c.dirSeq++
@@ -202,6 +205,11 @@ func (c *cache) indexLocked(key api.Key, old, now api.Resource) {
 	}
 	was, had := old.(*api.Pod)
 	is, has := now.(*api.Pod)
+	if has {
+		c.table.put(key, is, c.statuses[key])
+	} else {
+		c.table.remove(key)
+	}
 	if had {
 		delete(c.byHost[was.Spec.Host], key)
 		c.podSeq[was.Spec.Host]++

@@ -103,10 +103,7 @@ func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
 		Services: values[api.Service](c.objects[api.KindService]),
 		Aliases:  values[api.Alias](c.objects[api.KindAlias]),
 		Hosts:    values[api.Host](c.objects[api.KindHost]),
-		Pods:     values[api.Pod](c.objects[api.KindPod]),
-	}
-	for i := range s.Pods {
-		s.Pods[i].Status = c.podStatusLocked(&s.Pods[i], p)
+		Pods:     c.table.all(), // Status.Seen is that of the host, and not set here
 	}
 	for i := range s.Hosts {
 		s.Hosts[i].Status = c.hostStatusLocked(s.Hosts[i].Metadata.Name, p)
