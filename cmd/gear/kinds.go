@@ -111,13 +111,16 @@ func (a *app) find(ctx context.Context, c *client.Client, k api.Kind, word strin
 	return a.meant(key, others)
 }
 
-// meant finds the only resource whose name starts with the key's.
+// meant finds the resource with the key's name, or the only one whose name starts so.
 func (a *app) meant(key api.Key, others []api.Resource) (api.Resource, error) {
 	var starts, names []string
 	var found api.Resource
 	for _, o := range others {
 		name := string(o.Head().Metadata.Name)
 		names = append(names, name)
+		if name == string(key.Name) {
+			return o, nil
+		}
 		if strings.HasPrefix(name, string(key.Name)) {
 			starts, found = append(starts, name), o
 		}

@@ -100,23 +100,20 @@ func (a *app) logTarget(ctx context.Context, c *client.Client, o *client.LogOpti
 	if err != nil {
 		return err
 	}
-	for _, s := range services {
-		if s.Head().Metadata.Name == name {
-			o.Service = name
+	for _, list := range [][]api.Resource{services, pods} {
+		r, err := a.meant(api.Key{Kind: api.KindPod, Project: o.Project, Name: name}, list)
+		switch {
+		case err != nil:
+		case r.Head().Kind == api.KindService:
+			o.Service = r.Head().Metadata.Name
+			return nil
+		default:
+			o.Pod = r.Head().Metadata.Name
 			return nil
 		}
 	}
-	pod, err := a.meant(api.Key{Kind: api.KindPod, Project: o.Project, Name: name}, append(pods, services...))
-	if err != nil {
-		return problem{what: fmt.Sprintf("project %s has neither a service nor a pod %q%s", o.Project, name, didYouMean(string(name), namesOf(pods, services))),
-			try: "gear status -p " + string(o.Project), code: exitNotFound}
-	}
-	if pod.Head().Kind == api.KindService {
-		o.Service = pod.Head().Metadata.Name
-	} else {
-		o.Pod = pod.Head().Metadata.Name
-	}
-	return nil
+	return problem{what: fmt.Sprintf("project %s has neither a service nor a pod %q%s", o.Project, name, didYouMean(word, namesOf(services, pods))),
+		try: "gear status -p " + string(o.Project), code: exitNotFound}
 }
 
 func namesOf(lists ...[]api.Resource) []string {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -35,6 +36,13 @@ type document struct {
 	line  int // where it begins, from 1
 	lines []string
 	at    map[string]position // of the fields that are known, by path such as spec.containers[0].image
+	spans []span              // of the values in json, inner ones first
+}
+
+// span is where a value stands in a document's JSON, in bytes.
+type span struct {
+	from, to int64
+	path     string
 }
 
 // position is a line and a column, both from 1.
@@ -177,6 +185,9 @@ func (d document) read(project api.Name) (manifest, error) {
 	if r == nil {
 		return manifest{}, d.wrong("kind", fmt.Sprintf("there is no kind %q%s", head.Kind, didYouMeanKind(string(head.Kind))))
 	}
+	if err := d.types(head.Kind); err != nil {
+		return manifest{}, err
+	}
 	for _, v := range []api.Resource{r, checked} {
 		if err := api.Decode(d.json, v); err != nil {
 			return manifest{}, d.refused(err)
@@ -193,6 +204,27 @@ func (d document) read(project api.Name) (manifest, error) {
 		return manifest{}, d.refused(api.Invalid("the document", faults))
 	}
 	return manifest{resource: r, file: d.file, line: d.line}, nil
+}
+
+// types finds a value of a wrong type by its place, which encoding/json knows better than its name.
+func (d document) types(k api.Kind) error {
+	var wrong *json.UnmarshalTypeError
+	if err := json.Unmarshal(d.json, api.New(k)); !errors.As(err, &wrong) {
+		return nil // what else is wrong, api.Decode finds
+	}
+	for _, s := range d.spans {
+		if s.from <= wrong.Offset && wrong.Offset <= s.to {
+			return d.wrong(s.path, fmt.Sprintf("%s: a %s is given where a %s is needed%s", s.path, wrong.Value, wrong.Type.Kind(), quoteIt(wrong)))
+		}
+	}
+	return nil
+}
+
+func quoteIt(e *json.UnmarshalTypeError) string {
+	if e.Type.Kind() == reflect.String {
+		return `; put it in quotes`
+	}
+	return ""
 }
 
 func didYouMeanKind(word string) string {

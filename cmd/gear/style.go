@@ -104,11 +104,11 @@ func ago(now, then time.Time) string {
 	if then.IsZero() {
 		return "-"
 	}
-	return span(now.Sub(then))
+	return short(now.Sub(then))
 }
 
-// span gives a time span with one unit.
-func span(d time.Duration) string {
+// short gives a time span with one unit.
+func short(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "0s"

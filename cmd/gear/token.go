@@ -40,7 +40,7 @@ func (a *app) tokenCmd() *cobra.Command {
 				master = server.Host
 			}
 			fmt.Fprintf(a.out, "gear join %s %s\n", master, t.Token)
-			fmt.Fprintf(a.err, "Run this as root on the new host within %s; it works once.\n", span(time.Until(t.Expires)))
+			fmt.Fprintf(a.err, "Run this as root on the new host within %s; it works once.\n", short(time.Until(t.Expires)))
 			return nil
 		},
 	}

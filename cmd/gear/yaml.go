@@ -35,7 +35,7 @@ func parseYAML(name string, text []byte) ([]document, error) {
 			return nil, syntaxError(name, lines, err)
 		}
 		start := positionOf(d.Body)
-		out = append(out, document{json: w.buf.Bytes(), file: name, line: start.line, lines: lines, at: w.at})
+		out = append(out, document{json: w.buf.Bytes(), file: name, line: start.line, lines: lines, at: w.at, spans: w.spans})
 	}
 	return out, nil
 }
@@ -86,6 +86,7 @@ type yamlWriter struct {
 	buf     bytes.Buffer
 	anchors map[string]ast.Node
 	at      map[string]position
+	spans   []span
 	nodes   int
 }
 
@@ -99,6 +100,13 @@ func (w *yamlWriter) value(n ast.Node, path string, depth int) error {
 	if _, ok := w.at[path]; !ok {
 		w.at[path] = positionOf(n)
 	}
+	from := int64(w.buf.Len())
+	err := w.write(n, path, depth)
+	w.spans = append(w.spans, span{from, int64(w.buf.Len()), path})
+	return err
+}
+
+func (w *yamlWriter) write(n ast.Node, path string, depth int) error {
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		return w.mapping(n.Values, path, depth)
