@@ -30,7 +30,8 @@
 //
 // Pods with volumes stay where they are, with the reason HostLost: whether a silent host still
 // writes to its volumes cannot be known from outside. Deleting the host object is how an operator
-// says that a host is gone for good; its pods are then deleted and replaced.
+// says that a host is gone for good; when it is lost, or silent with no other host ready that could
+// tell, its pods are then deleted and replaced. A host that still answers is emptied first.
 //
 // When more than half of the hosts (of three or more that have ever reported) are lost or suspect
 // together, it is more likely that the master is cut off than that they all broke: nothing is

@@ -89,9 +89,16 @@ func (v *View) gone(pod *api.Pod) bool {
 		return pod.Metadata.Deleting
 	}
 	h := v.hosts[pod.Spec.Host]
-	return h == nil ||
-		h.Metadata.Deleting && v.states[pod.Spec.Host] == api.HostLost ||
-		pod.Metadata.Deleting && pod.Status.Phase == api.PhaseGone
+	return h == nil || v.givenUp(h) || pod.Metadata.Deleting && pod.Status.Phase == api.PhaseGone
+}
+
+// givenUp tells whether an operator has deleted a host that can no longer end its pods itself: it
+// is lost, or silent with no other host left that could say so.
+func (v *View) givenUp(h *api.Host) bool {
+	if !h.Metadata.Deleting || v.Health[h.Metadata.Name].LeaseGood {
+		return false
+	}
+	return v.ready == 0 || v.states[h.Metadata.Name] == api.HostLost
 }
 
 // stateful tells whether two copies could disturb each other's data.

@@ -64,8 +64,12 @@ func (v *View) HostStatus(h *api.Host) api.HostStatus {
 	if v.brake.on && (out.State == api.HostLost || out.State == api.HostSuspect) {
 		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
 	}
-	if h.Metadata.Deleting && out.State == api.HostReady && out.Pods > 0 {
+	switch {
+	case !h.Metadata.Deleting || out.Pods == 0:
+	case out.State == api.HostReady:
 		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it is being deleted; %d pods move away first", out.Pods)
+	case !v.givenUp(h):
+		out.Message += fmt.Sprintf("; it is being deleted, but its %d pods may still run: it goes when it returns, or when other hosts cannot reach it either", out.Pods)
 	}
 	return out
 }

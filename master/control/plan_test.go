@@ -151,6 +151,8 @@ func TestPlans(t *testing.T) {
 		"brake":                  newScene(service("web", 2), pod("web", "web-1", "h1"), pod("web", "web-2", "h2"), lose("h1", "h2")),
 		"host-deleted-drains":    newScene(service("web", 1), pod("web", "web-1", "h1"), hosts(removed, "h1")),
 		"host-deleted-lost":      newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), lose("h1"), hosts(removed, "h1")),
+		"host-deleted-silent":    newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), silent("h1"), hosts(removed, "h1")),
+		"host-deleted-last":      newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), silent("h1", "h2", "h3"), hosts(removed, "h1")),
 		"host-deleted-empty":     newScene(hosts(removed, "h1")),
 		"host-unknown":           newScene(service("web", 1), pod("web", "web-1", "h9")),
 		"service-deleted":        newScene(service("web", 2, deletingService), pod("web", "web-1", "h1"), pod("web", "web-2", ""), pod("web", "web-3", "h2", gone)),

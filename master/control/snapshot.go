@@ -68,6 +68,7 @@ type View struct {
 	pods     map[serviceKey][]*api.Pod
 	onHost   map[api.Name]int
 	owners   map[api.Hostname]*api.Alias
+	ready    int // hosts that are
 	brake    brake
 }
 
@@ -85,7 +86,11 @@ func NewView(s Snapshot) *View {
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
 		v.hosts[h.Metadata.Name] = h
-		v.states[h.Metadata.Name] = stateOf(h, s.Health[h.Metadata.Name])
+		state := stateOf(h, s.Health[h.Metadata.Name])
+		v.states[h.Metadata.Name] = state
+		if state == api.HostReady {
+			v.ready++
+		}
 	}
 	for i := range s.Projects {
 		v.projects[s.Projects[i].Metadata.Name] = &s.Projects[i]

@@ -222,10 +222,19 @@ func (w *world) gone(pod *api.Pod) bool {
 		return pod.Metadata.Deleting
 	case h == nil:
 		return true
-	case h.Metadata.Deleting && !w.agents[pod.Spec.Host].up:
+	case h.Metadata.Deleting && (w.lost(pod.Spec.Host) || !w.agents[pod.Spec.Host].reachable && !w.anyReady()):
 		return true
 	}
-	return pod.Metadata.Deleting && pod.Status.Phase == api.PhaseGone || h.Metadata.Deleting && w.lost(pod.Spec.Host)
+	return pod.Metadata.Deleting && pod.Status.Phase == api.PhaseGone
+}
+
+func (w *world) anyReady() bool {
+	for _, name := range w.names(api.KindHost) {
+		if a := w.agents[name]; a.up && a.reachable {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) lost(host api.Name) bool {
