@@ -100,6 +100,9 @@ func (a *authenticator) byCertificate(cert *x509.Certificate) (identity, error) 
 	if err != nil || role != pki.RoleHost {
 		return identity{}, api.Errorf(api.CodeUnauthorized, "the certificate is no host's")
 	}
+	if time.Now().After(cert.NotAfter) { // TLS looked when the connection was made, maybe long ago
+		return identity{}, api.Errorf(api.CodeUnauthorized, "the host's certificate ran out; connect with the renewed one")
+	}
 	keys, ok := a.known(name)
 	sum := keyHash(cert)
 	if !ok || !slices.ContainsFunc(keys.Keys, func(k string) bool { return subtle.ConstantTimeCompare([]byte(k), []byte(sum)) == 1 }) {

@@ -82,7 +82,14 @@ func (m *Master) awaitChange(c *call, changed <-chan struct{}, term int64) bool 
 		return false
 	case <-c.Context().Done():
 	}
-	return c.Context().Err() == nil && m.term() == term
+	return c.Context().Err() == nil && m.term() == term && m.stillKnown(c)
+}
+
+// stillKnown tells whether the host of a stream may still see it: it may have been deleted, or
+// its certificate may have run out, since the stream was opened.
+func (m *Master) stillKnown(c *call) bool {
+	_, err := m.router.auth.byCertificate(c.TLS.VerifiedChains[0][0])
+	return err == nil
 }
 
 func (m *Master) desiredNow(host api.Name, term int64) sent {

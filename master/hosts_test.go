@@ -194,7 +194,11 @@ func TestRenewalAndWithdrawal(t *testing.T) {
 		next.tell(next.report())
 		h1 = next
 	}
+	stream := h1.desire()
 	c.ann().must("DELETE", "/v1/hosts/h1", nil, http.StatusOK)
+	for p := (api.Patch{}); stream.next(&p); p = (api.Patch{}) {
+		continue // until the stream ends: the host must see no more
+	}
 	c.until("withdrawal", func() bool {
 		return h1.do("PUT", "/v1/hosts/h1/report", h1.report()).status == http.StatusUnauthorized
 	})

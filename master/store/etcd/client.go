@@ -107,8 +107,11 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 func known(err error) error {
 	code := status.Code(err)
 	var typed rpctypes.EtcdError
-	if errors.As(err, &typed) {
+	switch {
+	case errors.As(err, &typed):
 		code = typed.Code()
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
 	}
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
