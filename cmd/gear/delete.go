@@ -115,15 +115,15 @@ func (a *app) consequences(ctx context.Context, c *client.Client, r api.Resource
 		if err != nil {
 			return nil
 		}
-		return []string{fmt.Sprintf("%s and all of it go: %s, %s, their host names.", r.Head().Key(), count(len(services), "service"), count(pods, "pod"))}
+		return []string{fmt.Sprintf("Deleting %s ends all of it: %s, %s, their host names.", r.Head().Key(), count(len(services), "service"), count(pods, "pod"))}
 	case api.KindService:
 		find(m.Project, func(p *api.Pod) bool { return p.Spec.Service == m.Name })
-		return []string{fmt.Sprintf("%s and its %s go; links to it are refused then.", r.Head().Key(), count(pods, "pod"))}
+		return []string{fmt.Sprintf("Deleting %s ends its %s; links to it are refused then.", r.Head().Key(), count(pods, "pod"))}
 	case api.KindHost:
 		find("", func(p *api.Pod) bool { return p.Spec.Host == m.Name })
-		return []string{fmt.Sprintf("%s leaves the cluster; its %s start elsewhere where they may.", r.Head().Key(), count(pods, "pod"))}
+		return []string{fmt.Sprintf("Deleting %s takes it out of the cluster; its %s move to other hosts that fit.", r.Head().Key(), count(pods, "pod"))}
 	case api.KindPod:
-		return []string{fmt.Sprintf("%s ends; its service starts another.", r.Head().Key())}
+		return []string{fmt.Sprintf("Deleting %s ends it; its service starts another.", r.Head().Key())}
 	}
 	return nil
 }

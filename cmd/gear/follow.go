@@ -229,16 +229,19 @@ func (s *screen) picture(r *rollout) []string {
 	var out []string
 	for _, key := range r.keys() {
 		n, all := r.ready(key)
+		pods := r.podsOf(key)
+		slices.SortStableFunc(pods, func(a, b *api.Pod) int { return s.rank(a) - s.rank(b) })
 		mark := s.errPaint.yellow("◐")
-		if all {
+		switch {
+		case all:
 			mark = s.errPaint.green("✔")
+		case len(pods) > 0 && s.rank(pods[0]) == -int(ill):
+			mark = s.errPaint.red("✗")
 		}
 		out = append(out, fmt.Sprintf("%s %s  %d/%d ready  %s", mark, s.errPaint.bold(string(key.Project)+"/"+string(key.Name)), n, replicas(r.services[key]), s.errPaint.grey(s.elapsed())))
 		if all {
 			continue
 		}
-		pods := r.podsOf(key)
-		slices.SortStableFunc(pods, func(a, b *api.Pod) int { return s.rank(a) - s.rank(b) })
 		for i, p := range pods {
 			if i == maxDrawn {
 				out = append(out, fmt.Sprintf("    … and %d more", len(pods)-i))
@@ -250,6 +253,7 @@ func (s *screen) picture(r *rollout) []string {
 	return out
 }
 
+// rank orders pods, worst first.
 func (s *screen) rank(p *api.Pod) int {
 	h, _ := podHealth(p)
 	return -int(h)
@@ -258,6 +262,7 @@ func (s *screen) rank(p *api.Pod) int {
 // draw replaces the last picture.
 func (s *screen) draw(lines []string) {
 	var b strings.Builder
+	b.WriteString("\r") // the terminal may have echoed ^C
 	if s.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", s.drawn)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,8 +105,24 @@ func (a *app) table(ctx context.Context, c *client.Client, k api.Kind, items []a
 	for _, r := range items {
 		rows = append(rows, col.row(r))
 	}
-	writeTable(a.out, a.outPaint, col.header(k), rows)
+	header, rows := dense(col.header(k), rows)
+	writeTable(a.out, a.outPaint, header, rows)
 	return nil
+}
+
+// dense leaves out the columns of free text that say nothing.
+func dense(header []string, rows [][]string) ([]string, [][]string) {
+	for i := len(header) - 1; i >= 0; i-- {
+		free := header[i] == "message" || header[i] == "description" || header[i] == "labels"
+		if !free || slices.ContainsFunc(rows, func(r []string) bool { return r[i] != "" }) {
+			continue
+		}
+		header = slices.Delete(header, i, i+1)
+		for n := range rows {
+			rows[n] = slices.Delete(rows[n], i, i+1)
+		}
+	}
+	return header, rows
 }
 
 // nameOf gives a name that other commands take: NAME or PROJECT/NAME.
@@ -161,7 +178,7 @@ func (a *app) watch(ctx context.Context, c *client.Client, k api.Kind, names []s
 			return err
 		}
 	}
-	return ctx.Err()
+	return nil // people end it with Ctrl-C
 }
 
 // watchTable prints rows that come one by one, in columns that only grow.
@@ -187,6 +204,9 @@ func (w *watchTable) show(e client.Event) error {
 	if w.widths == nil {
 		header := w.col.header(w.kind)
 		w.widths = make([]int, len(header))
+		for i := range header {
+			header[i] = strings.ToUpper(header[i])
+		}
 		w.line(header)
 	}
 	w.col.now = time.Now()

@@ -198,7 +198,10 @@ func (w *yamlWriter) mapping(values []*ast.MappingValueNode, path string, depth 
 			w.buf.WriteByte(',')
 		}
 		first = false
-		key := v.Key.GetToken().Value
+		key, err := keyOf(v.Key)
+		if err != nil {
+			return err
+		}
 		field := strings.TrimPrefix(path+"."+key, ".")
 		if _, ok := w.at[field]; !ok {
 			w.at[field] = positionOf(v.Key)
@@ -215,6 +218,22 @@ func (w *yamlWriter) mapping(values []*ast.MappingValueNode, path string, depth 
 	return nil
 }
 
+// keyOf gives a key's text. Only plain and quoted words are keys here, not lists or objects.
+func keyOf(n ast.Node) (string, error) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, nil
+	case *ast.MappingKeyNode:
+		if n.Value == nil {
+			return "", at(n, "a key is missing after ?")
+		}
+		return keyOf(n.Value)
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
+		return n.GetToken().Value, nil
+	}
+	return "", at(n, "this is no key; a key is a word, in quotes if it has special characters")
+}
+
 // merged gives the entries of an object, those of its merge keys included.
 func (w *yamlWriter) merged(values []*ast.MappingValueNode, depth int) ([]*ast.MappingValueNode, error) {
 	var own, brought []*ast.MappingValueNode
@@ -228,10 +247,18 @@ func (w *yamlWriter) merged(values []*ast.MappingValueNode, depth int) ([]*ast.M
 			brought = append(brought, more...)
 			continue
 		}
-		own, has[v.Key.GetToken().Value] = append(own, v), true
+		key, err := keyOf(v.Key)
+		if err != nil {
+			return nil, err
+		}
+		own, has[key] = append(own, v), true
 	}
 	for _, v := range brought {
-		if key := v.Key.GetToken().Value; !has[key] {
+		key, err := keyOf(v.Key)
+		if err != nil {
+			return nil, err
+		}
+		if !has[key] {
 			own, has[key] = append(own, v), true
 		}
 	}
