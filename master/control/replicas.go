@@ -123,8 +123,8 @@ func (p *planner) createStateful(f *fleet) {
 			if old.outdated != "" {
 				cause = old.outdated
 			}
-			if p.pinned(f, pin) == "" { // no record is needed
-				p.act(Delete, old.Pod, cause, "nothing of it is left")
+			if pin == "" { // it is the record of nothing
+				p.deleteGone(old.Pod)
 			}
 		}
 		p.make(f, cause, why, pin)
