@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+// poll is how often it is asked whether something is there yet.
+const poll = 5 * time.Millisecond
+
+// served is when the parts of a deployment were there, from the API call on.
+type served struct {
+	start  time.Duration // its process, as dockerd tells it
+	router time.Duration // the first request answered with 200 through the router of h1
+	name   time.Duration // the service's name, in the DNS server of h1
+	alias  time.Duration // the alias's name, there too
+}
+
+// measureServe is P3: from the API call to the first request served by a new alias.
+func measureServe(ctx context.Context, b *bench) ([]Row, error) {
+	check := web()
+	check.Ready = &api.Check{HTTP: &api.HTTPCheck{Port: 8080, Path: "/healthz"}}
+	var plain, checked []served
+	for i := range b.runs + 1 {
+		p, err := b.serveOne(ctx, fmt.Sprintf("serve-%d", i), web())
+		if err != nil {
+			return nil, err
+		}
+		c, err := b.serveOne(ctx, fmt.Sprintf("check-%d", i), check)
+		if err != nil {
+			return nil, err
+		}
+		b.say("P3 run %d: %+v; with a readiness check %+v", i, p, c)
+		if i > 0 { // the first one warms caches
+			plain, checked = append(plain, p), append(checked, c)
+		}
+	}
+	return serveRows(plain, checked), nil
+}
+
+func serveRows(plain, checked []served) []Row {
+	column := func(of []served, field func(served) time.Duration) []time.Duration {
+		var out []time.Duration
+		for _, s := range of {
+			out = append(out, field(s))
+		}
+		return out
+	}
+	start := func(s served) time.Duration { return s.start }
+	router := func(s served) time.Duration { return s.router }
+	after := times("P3.after", "of it, after the process was started", column(plain, func(s served) time.Duration { return s.router - s.start }))
+	total := times("P3", "apply → first request served by a new alias through h1's router", column(plain, router))
+	from := times("P3.start", "of it, until the process was started", column(plain, start))
+	withCheck := times("P3.check", "the same with an HTTP readiness check", column(checked, router))
+	return []Row{
+		total.against("start of the process in the same runs", from.Value).goal("≤ peer + 150 ms", after.Value <= 150),
+		from, after,
+		times("P3.name", "apply → the service's name answers in h1's DNS", column(plain, func(s served) time.Duration { return s.name })),
+		times("P3.alias", "apply → the alias answers in h1's DNS", column(plain, func(s served) time.Duration { return s.alias })),
+		withCheck.against("start of the process in the same runs", times("", "", column(checked, start)).Value),
+	}
+}
+
+// serveOne makes a service with an alias on the target, and watches from outside.
+func (b *bench) serveOne(ctx context.Context, name string, c api.Container) (served, error) {
+	s := service(name, 1, c, target)
+	s.Spec.Ports = []api.Port{{Name: "http", Port: 8080}}
+	alias := api.Hostname(name + ".bench.lab")
+	s.Spec.Aliases = []api.Hostname{alias}
+	web := visitor(b.address["h1"])
+	defer web.CloseIdleConnections()
+	names := resolver(b.address["h1"])
+	var r served
+	ask := []question{
+		{&r.router, func(ctx context.Context) error { return visit(ctx, web, string(alias)) }},
+		{&r.name, func(ctx context.Context) error { return lookUp(ctx, names, name+"."+string(project)+"."+domain) }},
+		{&r.alias, func(ctx context.Context) error { return lookUp(ctx, names, string(alias)) }},
+	}
+	took, err := b.startAsking(ctx, s, ask)
+	if err != nil {
+		return r, fmt.Errorf("service %s: %w", name, err)
+	}
+	r.start = took
+	return r, b.remove(ctx, s)
+}
+
+// question is asked until its answer is right; took gets when that was.
+type question struct {
+	took *time.Duration
+	ask  func(context.Context) error
+}
+
+// startAsking puts a service with one pod and asks the questions from then on. The questions'
+// clocks begin before the call, the pod's does too.
+func (b *bench) startAsking(ctx context.Context, s *api.Service, questions []question) (time.Duration, error) {
+	if _, err := b.api.Version(ctx); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	errs := make([]error, len(questions))
+	var asking sync.WaitGroup
+	for i, q := range questions {
+		asking.Go(func() { *q.took, errs[i] = until(ctx, begin, q.ask) })
+	}
+	err := b.put(ctx, s)
+	asking.Wait()
+	for _, e := range append(errs, err) {
+		if e != nil {
+			return 0, e
+		}
+	}
+	pods, err := b.ready(ctx, string(s.Metadata.Name), 1)
+	if err != nil {
+		return 0, err
+	}
+	last, err := b.lastStart(ctx, pods)
+	return last.Sub(begin), err
+}
+
+// until asks every few milliseconds until there is no error, and gives the time since begin. The
+// answer that counts is the first good one, at the time when it was there.
+func until(ctx context.Context, begin time.Time, ask func(context.Context) error) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return time.Since(begin), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("asking for a minute: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+// visitor asks the router at an address, with a connection of its own for each request.
+func visitor(router netip.Addr) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", netip.AddrPortFrom(router, 80).String())
+	}
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+}
+
+// visit asks for a page that needs no database.
+func visit(ctx context.Context, c *http.Client, host string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", host, resp.Status)
+	}
+	return nil
+}
+
+// resolver asks the DNS server of a host, and no other.
+func resolver(server netip.Addr) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
+	}}
+}
+
+// lookUp wants an address for a name.
+func lookUp(ctx context.Context, r *net.Resolver, name string) error {
+	addresses, err := r.LookupNetIP(ctx, "ip4", name+".")
+	if err == nil && len(addresses) == 0 {
+		err = fmt.Errorf("%s has no address", name)
+	}
+	return err
+}
+
+// lookUpWithout wants addresses for a name of which none is the given one; want says whether it
+// has to be among them instead.
+func lookUpWithout(ctx context.Context, r *net.Resolver, name string, gone netip.Addr, want bool) error {
+	addresses, err := r.LookupNetIP(ctx, "ip4", name+".")
+	if err != nil {
+		return err
+	}
+	if has := slices.Contains(addresses, gone); has != want {
+		return fmt.Errorf("%s answers %v", name, addresses)
+	}
+	return nil
+}
