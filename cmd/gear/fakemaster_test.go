@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,19 +13,21 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/pki"
 )
 
 // fakeMaster answers as docs/http-api.md says, from memory. Its services get pods at once, which
 // become ready step by step; an image called "missing" cannot be pulled, one called "crash" ends again and again.
 type fakeMaster struct {
 	*httptest.Server
-	mu       sync.Mutex
-	revision int64
-	objects  map[api.Key]api.Resource
-	changed  chan struct{}
-	done     chan struct{}
-	events   []fakeEvent
-	work     sync.WaitGroup
+	authority []byte // in PEM
+	mu        sync.Mutex
+	revision  int64
+	objects   map[api.Key]api.Resource
+	changed   chan struct{}
+	done      chan struct{}
+	events    []fakeEvent
+	work      sync.WaitGroup
 }
 
 type fakeEvent struct {
@@ -60,13 +61,20 @@ func newFakeMaster() *fakeMaster {
 		answer(w, api.JoinToken{Token: "id.secret.pin", Expires: time.Now().Add(15 * time.Minute)})
 	})
 	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"version": "v1-fake"}) })
-	m.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	ca, err := pki.NewCA(time.Now())
+	if err != nil {
+		panic(err)
+	}
+	m.authority = ca.PEM()
+	m.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+fakeToken {
 			refuse(w, api.Errorf(api.CodeUnauthorized, "the token is not known"))
 			return
 		}
 		mux.ServeHTTP(w, r)
 	}))
+	m.TLS = pki.ServerConfig(ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")}), ca.Cert)
+	m.StartTLS()
 	for i, name := range []api.Name{"h1", "h2"} {
 		h := &api.Host{Header: api.Header{Kind: api.KindHost, Version: api.Version, Metadata: api.Metadata{Name: name, Labels: map[string]string{"zone": "a"}}}}
 		h.Spec.Address = netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
@@ -77,9 +85,7 @@ func newFakeMaster() *fakeMaster {
 }
 
 // ca gives the certificate that clients trust.
-func (m *fakeMaster) ca() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Certificate().Raw}))
-}
+func (m *fakeMaster) ca() string { return string(m.authority) }
 
 func (m *fakeMaster) stop() {
 	close(m.done)
