@@ -56,6 +56,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"replicas":          {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
 		"no containers":     {"spec.containers", func(s *Service) { s.Spec.Containers = nil }},
 		"image":             {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "a\nb" }},
+		"image dots":        {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "../a" }},
 		"image option":      {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "--privileged" }},
 		"env name":          {"spec.containers[0].env", func(s *Service) { s.Spec.Containers[0].Env = map[string]string{"A=B": "x"} }},
 		"env newline":       {"spec.env.A", func(s *Service) { s.Spec.Env = map[string]string{"A": "x\ny"} }},

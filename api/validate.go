@@ -17,8 +17,15 @@ const (
 	DefaultCheckPeriod = Duration(2e9)
 )
 
+// defaultVersion fills in the version; a wrong one stays, for Validate to find.
+func (h *Header) defaultVersion() {
+	if h.Version == "" {
+		h.Version = Version
+	}
+}
+
 // Default implements Resource.
-func (p *Project) Default() { p.Version = Version }
+func (p *Project) Default() { p.defaultVersion() }
 
 // Validate implements Resource.
 func (p *Project) Validate() []Fault {
@@ -32,7 +39,7 @@ func (p *Project) Validate() []Fault {
 }
 
 // Default implements Resource.
-func (h *Host) Default() { h.Version = Version }
+func (h *Host) Default() { h.defaultVersion() }
 
 // Validate implements Resource.
 func (h *Host) Validate() []Fault {
@@ -45,7 +52,7 @@ func (h *Host) Validate() []Fault {
 }
 
 // Default implements Resource.
-func (a *Alias) Default() { a.Version = Version }
+func (a *Alias) Default() { a.defaultVersion() }
 
 // Validate implements Resource.
 func (a *Alias) Validate() []Fault {
@@ -60,7 +67,7 @@ func (a *Alias) Validate() []Fault {
 }
 
 // Default implements Resource.
-func (p *Pod) Default() { p.Version = Version; p.Spec.Template.Default() }
+func (p *Pod) Default() { p.defaultVersion(); p.Spec.Template.Default() }
 
 // Validate implements Resource.
 func (p *Pod) Validate() []Fault {
@@ -76,7 +83,7 @@ func (p *Pod) Validate() []Fault {
 
 // Default implements Resource.
 func (s *Service) Default() {
-	s.Version = Version
+	s.defaultVersion()
 	if s.Spec.Replicas == nil {
 		s.Spec.Replicas = new(int)
 		*s.Spec.Replicas = 1
@@ -304,7 +311,7 @@ var (
 	labelName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$`)
 	// imageName follows the grammar of the distribution project's reference package: an optional
 	// registry, lower-case path parts, and a tag or digest.
-	imageName = regexp.MustCompile(`^([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+	imageName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
 )
 
 func socket(port uint16, p Protocol) error {

@@ -23,6 +23,9 @@ import (
 	"time"
 )
 
+// MasterName is the name that every master's certificate is good for, and no host's.
+const MasterName = "master"
+
 // DefaultPort is the port of the master's API.
 const DefaultPort = "7443"
 
@@ -34,6 +37,10 @@ type Config struct {
 	// CA is the certificate authority of the cluster in PEM. When empty, the system's
 	// authorities are asked.
 	CA []byte
+	// ServerName is the name that the server's certificate must be good for; the name or address
+	// in Server when empty. Masters of a cluster's own CA are all MasterName: a host, whose
+	// certificate is of the same CA, can have any other name.
+	ServerName string
 	// Token is sent with every request of a person; empty for a host.
 	Token string
 	// Certificate gives the certificate of a host; nil for a person. It is asked for each new
@@ -125,7 +132,7 @@ func transport(secure *tls.Config) *http.Transport {
 }
 
 func tlsConfig(cfg Config) (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS13}
+	out := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: cfg.ServerName}
 	if len(cfg.CA) > 0 {
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(cfg.CA) {

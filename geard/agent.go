@@ -33,8 +33,8 @@ import (
 
 // Master is what the agent asks of the master.
 type Master interface {
-	// Desired streams the changes of the host's desired state; the first patch is full. It ends
-	// with an error when the connection is lost or silent.
+	// Desired streams the changes of the host's desired state. A connection that is lost or silent
+	// gives an error and is made again; the first patch of each is full.
 	Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch, error]
 	// Report tells the state of the host and renews its lease.
 	Report(ctx context.Context, r api.HostReport) error
@@ -190,7 +190,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) follow(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := a.followOnce(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("the stream of desired state ended; this host goes on with what it has", "err", err)
+			a.log.Warn("the stream of desired state is started anew", "err", err)
 		}
 		loop.Sleep(ctx, time.Second+rand.N(500*time.Millisecond))
 	}
@@ -200,9 +200,10 @@ func (a *Agent) follow(ctx context.Context) error {
 func (a *Agent) followOnce(ctx context.Context) error {
 	for patch, err := range a.cfg.Master.Desired(ctx, a.cfg.Name) {
 		if err != nil {
-			return err
+			a.log.Warn("the master's stream was lost; this host goes on with what it has", "err", err)
+			continue
 		}
-		err := a.mem.apply(patch)
+		err = a.mem.apply(patch)
 		a.condition(api.ReasonHostError, err)
 		if err != nil {
 			return err

@@ -81,7 +81,7 @@ func TestPodStatus(t *testing.T) {
 	} {
 		p := api.Pod{}
 		p.Metadata.Deleting = tc.deleting
-		s := podStatus(p, Actual{Units: tc.units, Busy: tc.busy}, tc.exists, podstate.Net{}, tc.runs, tc.progress, time.Time{})
+		s := podStatus(p, Actual{Units: tc.units, Busy: tc.busy}, tc.exists, podstate.Net{}, tc.runs, tc.progress)
 		if got := (result{s.Phase, s.Ready, s.Reason}); got != tc.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, tc.want)
 		}

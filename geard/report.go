@@ -16,7 +16,7 @@ func (a *Agent) tell(disk map[api.UID]held, actual []Actual) {
 	pods := a.podReports(disk, actual)
 	endpoints := a.ownEndpoints(disk, pods)
 	a.mu.Lock()
-	same := samePods(a.report.Pods, pods)
+	same := reflect.DeepEqual(a.report.Pods, pods)
 	a.report.Pods = pods
 	a.mu.Unlock()
 	if a.announce(endpoints) || !same {
@@ -43,7 +43,7 @@ func (a *Agent) podReports(disk map[api.UID]held, actual []Actual) []api.PodRepo
 	for uid, p := range wanted {
 		x, exists := seen[uid]
 		out = append(out, api.PodReport{UID: uid, Project: p.Metadata.Project, Name: p.Metadata.Name,
-			Status: podStatus(p, x, exists && !x.Absent, disk[uid].net, a.runs(p), a.progressOf(uid), time.Now())})
+			Status: podStatus(p, x, exists && !x.Absent, disk[uid].net, a.runs(p), a.progressOf(uid))})
 	}
 	slices.SortFunc(out, func(x, y api.PodReport) int { return cmp.Compare(x.UID, y.UID) })
 	return out
@@ -145,14 +145,6 @@ func (a *Agent) Report() api.HostReport {
 		}
 	}
 	return r
-}
-
-// samePods compares reports but for the time they were made.
-func samePods(old, new []api.PodReport) bool {
-	return slices.EqualFunc(old, new, func(x, y api.PodReport) bool {
-		x.Status.Seen = y.Status.Seen
-		return reflect.DeepEqual(x, y)
-	})
 }
 
 // reasonOf gives the reason that a task's error carries.

@@ -1,8 +1,6 @@
 package geard
 
 import (
-	"time"
-
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
 )
@@ -15,13 +13,14 @@ type Progress struct {
 }
 
 // podStatus gives a pod's status from what there is of it. runs are its containers' own words,
-// in the order of the template.
-func podStatus(want api.Pod, a Actual, exists bool, net podstate.Net, runs []api.ContainerStatus, g Progress, now time.Time) api.PodStatus {
-	s := api.PodStatus{Seen: now, Address: net.Address, Ports: net.Ports, Containers: runs}
+// in the order of the template. It carries no time: the master knows when it heard it, and a
+// heartbeat without news is the same to the byte.
+func podStatus(want api.Pod, a Actual, exists bool, net podstate.Net, runs []api.ContainerStatus, g Progress) api.PodStatus {
+	s := api.PodStatus{Address: net.Address, Ports: net.Ports, Containers: runs}
 	if want.Metadata.Deleting {
 		s.Phase, s.Reason, s.Message = api.PhaseStopping, g.Reason, g.Message
 		if !exists && !a.Busy {
-			return api.PodStatus{Phase: api.PhaseGone, Seen: now}
+			return api.PodStatus{Phase: api.PhaseGone}
 		}
 		return s
 	}

@@ -107,7 +107,7 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, problem{what: "there is no cluster to talk to", why: err.Error(), try: "gear up", code: exitError}
 	}
-	return client.New(client.Config{Server: c.Server, CA: []byte(c.CA), Token: c.Token})
+	return client.New(client.Config{ServerName: client.MasterName, Server: c.Server, CA: []byte(c.CA), Token: c.Token})
 }
 
 // inProject gives the project to work in: the one asked for, else the only one there is.

@@ -78,7 +78,7 @@ func newAgentDaemon(id install.Identity, dir, socket string, log *slog.Logger) (
 	if d.files, err = pki.NewFiles(filepath.Join(dir, install.CertFile), filepath.Join(dir, install.KeyFile)); err != nil {
 		return nil, err
 	}
-	if d.master, err = client.New(client.Config{Server: id.Master, CA: pki.CertPEM(id.CA), Certificate: d.files.Certificate}); err != nil {
+	if d.master, err = client.New(client.Config{ServerName: client.MasterName, Server: id.Master, CA: pki.CertPEM(id.CA), Certificate: d.files.Certificate}); err != nil {
 		return nil, err
 	}
 	if err := d.newAgent(socket); err != nil {

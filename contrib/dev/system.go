@@ -47,7 +47,7 @@ func system(ctx context.Context, hosts int, log *slog.Logger) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
-	admin, err := client.New(client.Config{Server: listen, CA: ca.PEM(), Token: token, Attempts: 20})
+	admin, err := client.New(client.Config{ServerName: client.MasterName, Server: listen, CA: ca.PEM(), Token: token, Attempts: 20})
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func host(ctx context.Context, n int, ca *pki.CA, admin *client.Client, log *slo
 	if err != nil {
 		return fmt.Errorf("host %s: %w", name, err)
 	}
-	own, err := client.New(client.Config{Server: listen, CA: ca.PEM(), Certificate: func() (*tls.Certificate, error) { return &cert, nil }})
+	own, err := client.New(client.Config{ServerName: client.MasterName, Server: listen, CA: ca.PEM(), Certificate: func() (*tls.Certificate, error) { return &cert, nil }})
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func join(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin
 	if err != nil {
 		return api.Identity{}, tls.Certificate{}, err
 	}
-	guest, err := client.New(client.Config{Server: listen, CA: ca.PEM()})
+	guest, err := client.New(client.Config{ServerName: client.MasterName, Server: listen, CA: ca.PEM()})
 	if err != nil {
 		return api.Identity{}, tls.Certificate{}, err
 	}

@@ -25,10 +25,12 @@ type caller struct {
 
 // newCaller trusts a CA alone.
 func newCaller(master string, ca *x509.Certificate, token string) *caller {
+	secure := pki.ClientConfig(nil, ca)
+	secure.ServerName = pki.MasterName // a host of the same CA must not pass for the master
 	return &caller{base: "https://" + master, token: token, client: &http.Client{
 		Timeout:       requestTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{TLSClientConfig: pki.ClientConfig(nil, ca), DisableKeepAlives: true},
+		Transport:     &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true},
 	}}
 }
 

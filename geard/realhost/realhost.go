@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -17,6 +18,7 @@ import (
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/systemd"
 	"gearmesh.dev/linker"
 	"gearmesh.dev/unitgen"
@@ -29,7 +31,7 @@ type Host struct {
 	engine  *engine.Engine
 	log     *slog.Logger
 
-	pulls singleflight.Group
+	pulls, reloads singleflight.Group
 
 	unitsMu  sync.Mutex // one at a time writes or removes unit files
 	verified map[api.UID]bool
@@ -209,6 +211,29 @@ func (h *Host) Remove(ctx context.Context, p api.Pod) error {
 	}
 	for _, unit := range units {
 		if err := h.systemd.ResetFailed(ctx, unit); err != nil {
+			return err
+		}
+	}
+	return h.forget(ctx, units)
+}
+
+// forgetDelay lets the removals of many pods share one reload.
+const forgetDelay = time.Second
+
+// forget makes systemd drop units that it still has in memory without a file: gear.target has wanted
+// them since boot, and only a reload makes it read its links again. Pods that were made since
+// then need none.
+func (h *Host) forget(ctx context.Context, units []string) error {
+	for range 3 { // a reload that others had begun may have read the links before ours went
+		left, err := h.systemd.List(ctx, units...)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		_, err, _ = h.reloads.Do("reload", func() (any, error) {
+			loop.Sleep(ctx, forgetDelay)
+			return nil, h.systemd.Reload(ctx)
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -120,7 +120,7 @@ func (ca *CA) SignHost(csrPEM []byte, name api.Name, address netip.Addr, now tim
 // SignMaster gives a master a certificate for a key, as SignHost does, good for the given names
 // and addresses besides "master".
 func (ca *CA) SignMaster(pub *ecdsa.PublicKey, names []string, addrs []netip.Addr, now time.Time) ([]byte, error) {
-	return ca.sign(pub, masterName, append([]string{masterName}, names...), addrs, now)
+	return ca.sign(pub, MasterName, append([]string{MasterName}, names...), addrs, now)
 }
 
 func (ca *CA) sign(pub *ecdsa.PublicKey, cn string, names []string, addrs []netip.Addr, now time.Time) ([]byte, error) {
