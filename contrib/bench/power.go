@@ -145,9 +145,9 @@ func (b *bench) watchTarget(ctx context.Context, start time.Time, state string, 
 // router too, the alias's.
 func (b *bench) names(ctx context.Context, start time.Time, host, state string) (time.Duration, error) {
 	r, gone := resolver(b.address[host]), b.address[target]
-	return until(ctx, start, func(ctx context.Context) error {
+	return until(ctx, start, pollNames, func(ctx context.Context) error {
 		for _, name := range []string{powerService + "." + string(project) + "." + domain, powerAlias} {
-			if err := lookUpWithout(ctx, r, name, gone, state == "in"); err != nil {
+			if err := lookUpOne(ctx, r, name, gone, state == "in"); err != nil {
 				return err
 			}
 		}
