@@ -281,11 +281,11 @@ func (d *driver) reload(ctx context.Context, old int, change Change) time.Durati
 // swap reloads and waits for the new worker. A signal that arrives while HAProxy's master has
 // hardly begun can get lost (seen with 2.6), so it is sent again.
 func (d *driver) swap(ctx context.Context, old int) (s *session, err error) {
-	for range reloadTries {
+	for _, within := range []time.Duration{reloadTime / 8, reloadTime / 2, reloadTime} {
 		if err := d.o.Supervisor.Reload(ctx); err != nil {
 			return nil, fmt.Errorf("reloading HAProxy: %w", err)
 		}
-		if s, err = d.await(ctx, reloadTime, func(s *session) bool { return s.pid != old && s.head == d.wanted.HeadID }); err == nil {
+		if s, err = d.await(ctx, within, func(s *session) bool { return s.pid != old && s.head == d.wanted.HeadID }); err == nil {
 			return s, nil
 		}
 	}
@@ -295,9 +295,8 @@ func (d *driver) swap(ctx context.Context, old int) (s *session, err error) {
 // How long HAProxy may take to answer after a start, before it is started again, and after a
 // reload, with 100,000 slots.
 const (
-	startTime   = 5 * time.Second
-	reloadTime  = 6 * time.Second
-	reloadTries = 3
+	startTime  = 5 * time.Second
+	reloadTime = 16 * time.Second
 )
 
 // await connects until a worker answers that is the right one.
