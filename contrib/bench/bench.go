@@ -30,8 +30,9 @@ const (
 // target is the host that containers are started on; neither the master nor the first router is on it.
 const target = "h2"
 
-// calm is how long everything is left alone between two runs.
-const calm = 500 * time.Millisecond
+// calm is how long everything is left alone between two runs: until the kernel has cleared up network
+// namespaces, and systemd the units, of the run before.
+const calm = 1500 * time.Millisecond
 
 // bench is a lab with Gearmesh on it that is measured.
 type bench struct {

@@ -107,11 +107,11 @@ func TestSpan(t *testing.T) {
 }
 
 func TestReadProcesses(t *testing.T) {
-	stat := "stat 7 (geard) S 1 7 7 0 -1 4194560 1 2 3 4 %s 6 7 20 0 9"
+	stat := "stat 7 (geard) S 1 7 7 0 -1 4194560 1 2 3 4 %s 6 4 20 0 9"
 	text := "process gear-agent\n55 7ffd r--p 0 00:00 0 [rollup]\nRss:  40960 kB\nPss:  10240 kB\nPrivate_Clean: 1024 kB\nPrivate_Dirty: 4096 kB\n" +
 		strings.Replace(stat, "%s", "100 50", 1) + "\n"
 	got, err := readProcesses(text)
-	if err != nil || len(got) != 1 || got[0] != (process{name: "gear-agent", pss: 10, private: 5, ticks: 150}) {
+	if err != nil || len(got) != 1 || got[0] != (process{name: "gear-agent", pss: 10, private: 5, ticks: 160}) {
 		t.Fatalf("readProcesses = %+v, %v", got, err)
 	}
 	later := got[0]
