@@ -204,7 +204,7 @@ func (a *Agent) followOnce(ctx context.Context) error {
 			continue
 		}
 		err = a.mem.apply(patch)
-		a.condition(api.ReasonHostError, err)
+		a.condition(reasonPatch, err)
 		if err != nil {
 			return err
 		}
@@ -215,6 +215,10 @@ func (a *Agent) followOnce(ctx context.Context) error {
 	}
 	return errors.New("the master closed the stream")
 }
+
+// reasonPatch is the condition of a host that did not take what the master sent: the disk is full,
+// or the master is not the leader any more.
+const reasonPatch = api.Reason("PatchRefused")
 
 // directoryChanged wakes all that is made from the directory.
 func (a *Agent) directoryChanged() {
