@@ -2,11 +2,15 @@ package api
 
 import (
 	"bytes"
+	"cmp"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -36,11 +40,6 @@ func decodeError(err error) error {
 	if errors.As(err, &typed) {
 		return typed
 	}
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return Invalid("the document", []Fault{{Field: wrongType.Field,
-			Message: fmt.Sprintf("%s is given where %s is needed", wrongType.Value, typeName(wrongType.Type))}})
-	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return Errorf(CodeBadRequest, "the document ends too early")
 	}
@@ -62,6 +61,9 @@ func (w walker) value(path string, t reflect.Type, depth int) error {
 	if err != nil {
 		return err
 	}
+	if why := mismatch(tok, deref(t)); why != "" {
+		return Invalid("the document", []Fault{{Field: cmp.Or(path, "(document)"), Message: why}})
+	}
 	switch tok {
 	case json.Delim('{'):
 		return w.object(path, t, depth)
@@ -70,6 +72,74 @@ func (w walker) value(path string, t reflect.Type, depth int) error {
 	}
 	return nil
 }
+
+// mismatch tells why a value that starts with the token is not of type t, or "". encoding/json would
+// find it too, but could not say where in a list it stands.
+func mismatch(tok json.Token, t reflect.Type) string {
+	if t == nil || tok == nil || t.Kind() == reflect.Interface || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return ""
+	}
+	given, needed := tokenName(tok), typeName(t)
+	if given != needed {
+		return given + " is given where " + needed + " is needed"
+	}
+	switch v := tok.(type) {
+	case string:
+		if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+			if err := u.UnmarshalText([]byte(v)); err != nil {
+				return err.Error()
+			}
+		}
+	case json.Number:
+		return outOfRange(v, t)
+	}
+	return ""
+}
+
+func outOfRange(n json.Number, t reflect.Type) string {
+	var err error
+	switch {
+	case t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64:
+		_, err = strconv.ParseFloat(n.String(), t.Bits())
+	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uintptr:
+		if _, err = strconv.ParseUint(n.String(), 10, t.Bits()); errors.Is(err, strconv.ErrRange) || err != nil && n[0] == '-' {
+			return fmt.Sprintf("%s does not fit; 0 to %d are allowed", n, uint64(math.MaxUint64)>>(64-t.Bits()))
+		}
+	default:
+		if _, err = strconv.ParseInt(n.String(), 10, t.Bits()); errors.Is(err, strconv.ErrRange) {
+			return fmt.Sprintf("%s does not fit", n)
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("%s is no whole number", n)
+	}
+	return ""
+}
+
+// tokenName says what a value is, in the words of typeName where the two fit.
+func tokenName(tok json.Token) string {
+	switch v := tok.(type) {
+	case json.Delim:
+		if v == '{' {
+			return anObject
+		}
+		return aList
+	case string:
+		return aString
+	case bool:
+		return aBool
+	}
+	return aNumber
+}
+
+// The words for the types of values.
+const (
+	anObject = "an object"
+	aList    = "a list"
+	aString  = "a string"
+	aBool    = "true or false"
+	aNumber  = "a number"
+)
 
 func (w walker) array(path string, t reflect.Type, depth int) error {
 	elem := elemOf(t, reflect.Slice, reflect.Array)
@@ -155,20 +225,23 @@ func deref(t reflect.Type) reflect.Type {
 }
 
 func typeName(t reflect.Type) string {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return aString
+	}
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
-		return "an object"
-	case reflect.Slice:
-		return "a list"
+		return anObject
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return aString // bytes are written in base64
+		}
+		return aList
 	case reflect.Bool:
-		return "true or false"
+		return aBool
 	case reflect.String:
-		return "a string"
+		return aString
 	}
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
-		return "a quoted string"
-	}
-	return fmt.Sprintf("a number (%s)", t.Kind())
+	return aNumber
 }
 
 // suggest names the known key nearest to a wrong one.

@@ -17,23 +17,28 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// edits is the Levenshtein distance of a and b.
+// edits counts the letters to add, drop, change, or swap with their neighbour, to make b out of a
+// (Damerau-Levenshtein, optimal string alignment).
 func edits(a, b string) int {
+	var older []int
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
+			change := row[j]
 			if a[i] != b[j] {
-				cost++
+				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
+			next[j+1] = min(change, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], older[j-1]+1)
+			}
 		}
+		older, row = row, next
 	}
 	return row[len(b)]
 }

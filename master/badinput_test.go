@@ -125,7 +125,7 @@ func TestMalformedDocuments(t *testing.T) {
 		"cut off":           {good[:len(good)-2], 400, "too early"},
 		"no JSON":           {"kind: Service", 400, "no JSON"},
 		"null":              {"null", 422, "containers"},
-		"a list":            {"[]", 422, "array"},
+		"a list":            {"[]", 422, "a list is given where an object is needed"},
 		"two documents":     {good + good, 400, "one document"},
 		"trailing text":     {good + "x", 400, "one document"},
 		"unknown field":     {strings.Replace(good, `"image"`, `"imag"`, 1), 422, `did you mean \"image\"?`},
@@ -139,7 +139,7 @@ func TestMalformedDocuments(t *testing.T) {
 		"other version":     {strings.Replace(good, `"v1"`, `"v2"`, 1), 422, "version"},
 		"not UTF-8":         {strings.Replace(good, "example", "ex\xffample", 1), 400, "UTF-8"},
 		"too deep":          {strings.Repeat(`{"spec":`, 100) + "1" + strings.Repeat("}", 100), 422, "spec.spec"},
-		"too deep a list":   {`{"spec":{"containers":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}}", 400, "nests deeper"},
+		"too deep a list":   {`{"spec":{"containers":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}}", 422, "spec.containers[0]"},
 		"too large":         {`{"spec":"` + strings.Repeat("a", maxBody) + `"}`, 413, "1048576 bytes"},
 	} {
 		a := ann.do("PUT", "/v1/projects/shop/services/web", test.body)

@@ -25,9 +25,9 @@ func runRouter(ctx context.Context, args []string, log *slog.Logger) error {
 	}
 	ready(log)
 	return router.Run(ctx, router.Options{
-		Settings:   router.Settings{Bind: []netip.AddrPort{listen}, Domain: api.Hostname(*domain)}.Default(),
+		Settings:   router.Settings{Bind: []netip.AddrPort{listen}, Domain: api.Hostname(*domain), User: "haproxy", Chroot: "/var/lib/haproxy"}.Default(),
 		Directory:  func(ctx context.Context) iter.Seq[api.Directory] { return router.Follow(ctx, *agent, log) },
-		Supervisor: router.Systemd{Unit: "gear-haproxy.service"},
+		Supervisor: router.NewSystemd(),
 		Logger:     log,
 	})
 }

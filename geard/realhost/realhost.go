@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -249,38 +251,33 @@ func (h *Host) removeContainers(ctx context.Context, uid api.UID) error {
 	return err
 }
 
+// removeUnits removes the files of a pod's units, and the project's slice with its last pod.
 func (h *Host) removeUnits(ctx context.Context, p api.Pod, units []string) error {
 	h.unitsMu.Lock()
 	defer h.unitsMu.Unlock()
-	last, err := h.lastOfProject(p)
-	if err != nil {
+	delete(h.verified, p.Metadata.UID)
+	if err := systemd.RemoveUnits(systemd.UnitDir, units); err != nil {
 		return err
 	}
-	if last {
-		slice := unitgen.ProjectSlice(p.Metadata.Project)
-		if err := h.systemd.Stop(ctx, slice); err != nil {
-			return err
-		}
-		units = append(units, slice)
+	slice := unitgen.ProjectSlice(p.Metadata.Project)
+	used, err := hasSubSlice(slice)
+	if used || err != nil {
+		return err
 	}
-	delete(h.verified, p.Metadata.UID)
-	return systemd.RemoveUnits(systemd.UnitDir, units)
+	if err := h.systemd.Stop(ctx, slice); err != nil {
+		return err
+	}
+	return systemd.RemoveUnits(systemd.UnitDir, []string{slice})
 }
 
-// lastOfProject tells whether no other pod of the pod's project is on this host. A pod that is just
-// being installed is on disk before its units are.
-func (h *Host) lastOfProject(p api.Pod) (bool, error) {
-	uids, err := h.dirs.Pods()
-	if err != nil {
-		return false, err
-	}
-	for _, uid := range uids {
-		other, err := h.dirs.LoadPod(uid)
-		if err == nil && uid != p.Metadata.UID && other.Metadata.Project == p.Metadata.Project {
-			return false, nil
-		}
-	}
-	return true, nil
+// hasSubSlice tells whether a slice below this one is installed. Names nest at hyphens, and a hyphen
+// of a name is escaped, so the prefix is exact (systemd.slice(5)).
+func hasSubSlice(slice string) (bool, error) {
+	entries, err := os.ReadDir(systemd.UnitDir)
+	prefix := strings.TrimSuffix(slice, ".slice") + "-"
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), prefix) && strings.HasSuffix(e.Name(), ".slice")
+	}), err
 }
 
 // The units of the router.
