@@ -107,7 +107,7 @@ func state(t *testing.T, c api.Name) api.ContainerStatus {
 	return s
 }
 
-func TestPodOnTheHost(t *testing.T) {
+func TestHostPod(t *testing.T) {
 	c := container("main", counter)
 	c.Resources = api.Resources{Memory: 64 << 20, CPU: 500}
 	c.User, c.Mounts = "1234", []api.Mount{{Volume: "data", Path: "/data"}}
@@ -230,7 +230,7 @@ func everyLineOnce(t *testing.T) {
 
 func startOf(t *testing.T) int64 { return state(t, "main").Started.Unix() }
 
-func TestEndsOnTheHost(t *testing.T) {
+func TestHostEnds(t *testing.T) {
 	oom := container("oom", "exec tail /dev/zero")
 	oom.Resources.Memory = 16 << 20
 	install(t, container("main", "echo dying; exit 7"), oom)
@@ -247,7 +247,7 @@ func TestEndsOnTheHost(t *testing.T) {
 }
 
 // One start, from the network to a running process, against a bare docker run.
-func TestStartLatency(t *testing.T) {
+func TestHostStartLatency(t *testing.T) {
 	install(t, container("main", "sleep 99"))
 	sh(t, "systemctl start %s && systemctl stop %s %s", mainUnit, mainUnit, netUnit)
 	var ours, bare []time.Duration

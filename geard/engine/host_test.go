@@ -15,7 +15,7 @@ import (
 )
 
 // The engine of a host keeps the same contract as the fake. Run inside a lab host, with gear-oci installed.
-func TestContractOnTheHost(t *testing.T) {
+func TestHostContract(t *testing.T) {
 	enginetest.ImportImage(t)
 	e, err := engine.New(engine.Socket)
 	if err != nil {
@@ -32,7 +32,7 @@ func TestContractOnTheHost(t *testing.T) {
 }
 
 // A container that gear-run did not make is refused, and the engine passes the reason on.
-func TestNoRecordNoStart(t *testing.T) {
+func TestHostNoRecordNoStart(t *testing.T) {
 	enginetest.ImportImage(t)
 	e, err := engine.New(engine.Socket)
 	if err != nil {
