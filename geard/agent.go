@@ -181,10 +181,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.watchMesh(ctx) })
 	g.Go(func() error { return a.listenKicks(ctx) })
+	g.Go(func() error { loop.Run(ctx, nil, 0, flushPeriod, a.flush); return nil })
 	err := g.Wait()
 	a.tasks.Wait()
-	return err
+	return errors.Join(err, a.mem.flush())
 }
+
+// flush brings the directory to disk.
+func (a *Agent) flush(context.Context) { a.condition(reasonFlush, a.mem.flush()) }
+
+// reasonFlush is the condition of a host that cannot keep its directory on disk.
+const reasonFlush = api.Reason("DirectoryNotKept")
 
 // follow keeps the stream of desired state open, for ever.
 func (a *Agent) follow(ctx context.Context) error {

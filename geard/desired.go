@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
@@ -18,15 +19,22 @@ import (
 // errStaleTerm is the refusal of a patch from a leader that has been replaced.
 var errStaleTerm = errors.New("the patch is of an older leader's term")
 
-// memory is what the host was told, in memory and on disk. A change is on disk before anybody
-// sees it, so that nothing is ever done that a reboot would not do again.
+// memory is what the host was told, in memory and on disk.
+//
+// A change of its pods is on disk before anybody sees it, so that nothing is ever done that a reboot
+// would not do again. A change of the directory alone is written within flushPeriod: nothing is
+// begun on its word, links are kept with their pods (links.json), and it changes far more often.
 type memory struct {
 	path string
 	log  *slog.Logger
 
-	mu    sync.Mutex
-	state api.Desired
+	mu      sync.Mutex
+	state   api.Desired
+	unsaved bool
 }
+
+// flushPeriod is how long a change of the directory may be in memory alone.
+const flushPeriod = time.Second
 
 // openMemory reads what was kept. A file that cannot be read is put aside, never taken for "nothing
 // is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
@@ -63,31 +71,44 @@ func (m *memory) apply(p api.Patch) error {
 	if p.Term < m.state.Term {
 		return fmt.Errorf("%w: %d, and %d has been seen", errStaleTerm, p.Term, m.state.Term)
 	}
-	if p.Empty() && p.Term == m.state.Term {
-		m.state.Revision = p.Revision
-		return nil
+	next := m.state.Apply(p)
+	if p.Full || len(p.Pods) > 0 || p.Term > m.state.Term {
+		if err := m.writeLocked(next); err != nil {
+			return err
+		}
+	} else {
+		m.unsaved = m.unsaved || !p.Empty()
 	}
-	return m.replaceLocked(m.state.Apply(p))
+	m.state = next
+	return nil
 }
 
 // merge takes a host's own word of its endpoints and tells whether it was news.
-func (m *memory) merge(h api.HostEndpoints) (bool, error) {
+func (m *memory) merge(h api.HostEndpoints) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d, news := m.state.Directory.Merge(h)
-	if !news {
-		return false, nil
+	if news {
+		m.state.Directory, m.unsaved = d, true
 	}
-	next := m.state
-	next.Directory = d
-	return true, m.replaceLocked(next)
+	return news
 }
 
-func (m *memory) replaceLocked(next api.Desired) error {
+// flush writes what is in memory alone.
+func (m *memory) flush() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.unsaved {
+		return nil
+	}
+	return m.writeLocked(m.state)
+}
+
+func (m *memory) writeLocked(next api.Desired) error {
 	if err := atomicfile.WriteJSON(m.path, next, 0o600); err != nil {
 		return fmt.Errorf("keeping the desired state: %w", err)
 	}
-	m.state = next
+	m.unsaved = false
 	return nil
 }
 

@@ -38,9 +38,7 @@ func (a *Agent) pullPeer(ctx context.Context, h api.HostEntry) {
 		a.log.Debug("a peer's endpoints cannot be fetched", "host", h.Name, "says", e.Host, "err", err)
 		return
 	}
-	news, err := a.mem.merge(e)
-	a.condition(reasonAnnounce, err)
-	if news {
+	if a.mem.merge(e) {
 		a.directoryChanged()
 	}
 }

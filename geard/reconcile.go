@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/loop"
@@ -188,10 +190,11 @@ func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 		return err
 	}
 	a.progress(pod, Progress{Phase: api.PhaseStarting})
-	if err := a.layHostRules(ctx); err != nil {
-		return err
-	}
-	return a.cfg.Machine.Start(ctx, pod)
+	// The pod does not count as ready before this task has ended, and so not before its ports are mapped.
+	var g errgroup.Group
+	g.Go(func() error { return a.layHostRules(ctx) })
+	g.Go(func() error { return a.cfg.Machine.Start(ctx, pod) })
+	return g.Wait()
 }
 
 // remove takes a pod away. Its endpoints are withdrawn before anything is stopped.

@@ -95,18 +95,11 @@ func (a *Agent) announce(endpoints []api.Endpoint) bool {
 	}
 	// The clock makes the number grow even when this host's disk was lost.
 	own = api.HostEndpoints{Host: a.cfg.Name, Seq: max(own.Seq+1, time.Now().UnixMilli()), Endpoints: endpoints}
-	_, err := a.mem.merge(own)
-	a.condition(reasonAnnounce, err)
-	if err != nil {
-		return false
-	}
+	a.mem.merge(own)
 	a.directoryChanged()
 	a.cfg.Mesh.HintEndpoints(own.Seq)
 	return true
 }
-
-// reasonAnnounce is the condition of a host that cannot keep its endpoints on disk.
-const reasonAnnounce = api.Reason("EndpointsNotKept")
 
 // Endpoints gives this host's own word of its endpoints.
 func (a *Agent) Endpoints() api.HostEndpoints {

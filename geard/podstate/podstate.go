@@ -19,6 +19,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
 )
@@ -102,16 +104,15 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keeping pod %q: %w", p.Metadata.Name, err)
 	}
-	if err := atomicfile.WriteJSON(filepath.Join(dir, "net.json"), n, 0o644); err != nil {
-		return err
-	}
-	if err := d.SaveLinks(p.Metadata.UID, links); err != nil {
-		return err
-	}
+	// Written side by side: the file system then flushes them to disk together.
+	var g errgroup.Group
+	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, "net.json"), n, 0o644) })
+	g.Go(func() error { return d.SaveLinks(p.Metadata.UID, links) })
 	for name, text := range mounted(p, n, links) {
-		if err := atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return err
-		}
+		g.Go(func() error { return atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	p.Status = api.PodStatus{}
 	if err := atomicfile.WriteJSON(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
@@ -49,30 +50,75 @@ func (h *Host) lay(ctx context.Context, ns string, l geard.PodLinks, want linker
 	return linker.Update(ctx, ns, old, want)
 }
 
+// laid is what the host's rules were when they were last seen to be right.
+type laid struct {
+	config     linker.HostConfig
+	rules      linker.Rules
+	generation uint32
+	sure       bool // the generation tells of every change
+	looked     time.Time
+}
+
+// lookPeriod is how often the rules are read although the generation stands still: a change in the
+// instant between laying them and asking for the generation is not seen otherwise.
+const lookPeriod = time.Minute
+
 // HostRules implements geard.Machine.
 func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 	h.rulesMu.Lock()
 	defer h.rulesMu.Unlock()
 	c := hostConfig(r)
+	changed := h.laid == nil || !reflect.DeepEqual(h.laid.config, c)
+	untouched := h.laid != nil && h.laid.sure && generationIs(h.laid.generation) && time.Since(h.laid.looked) < lookPeriod
+	if !changed && untouched {
+		return nil
+	}
 	plan, err := linker.HostPlan(c)
 	if err != nil {
 		return err
 	}
-	if h.rules == nil || !reflect.DeepEqual(*h.rules, c) {
+	if changed {
 		if err := atomicfile.WriteJSON(h.dirs.HostRules(), c, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := linker.Apply(ctx, "", plan); err != nil {
+	if untouched {
+		err = linker.Update(ctx, "", h.laid.rules, plan)
+	} else {
+		err = linker.Apply(ctx, "", plan)
+	}
+	if err != nil {
+		h.laid = nil
 		return err
 	}
-	if h.rules != nil {
-		if _, err := linker.Flush(ctx, "", *h.rules, c); err != nil {
+	if h.laid != nil && changed {
+		if _, err := linker.Flush(ctx, "", h.laid.config, c); err != nil {
 			return err
 		}
 	}
-	h.rules = &c
+	if untouched {
+		return h.note(ctx, c, plan, h.laid.looked)
+	}
+	return h.note(ctx, c, plan, time.Now())
+}
+
+// note remembers that the rules are right now.
+func (h *Host) note(ctx context.Context, c linker.HostConfig, plan linker.Rules, looked time.Time) error {
+	if h.variant == linker.HostChoice {
+		v, err := linker.Chosen(ctx)
+		if err != nil {
+			return err
+		}
+		h.variant = v
+	}
+	g, err := linker.Generation()
+	h.laid = &laid{config: c, rules: plan, generation: g, sure: err == nil && h.variant == linker.NFT, looked: looked}
 	return nil
+}
+
+func generationIs(g uint32) bool {
+	now, err := linker.Generation()
+	return err == nil && now == g
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {

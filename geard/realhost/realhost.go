@@ -39,7 +39,8 @@ type Host struct {
 	verified map[api.UID]bool
 
 	rulesMu sync.Mutex
-	rules   *linker.HostConfig // as last laid
+	laid    *laid
+	variant linker.Variant // this host's iptables, once known
 }
 
 var (
@@ -176,18 +177,16 @@ func (h *Host) pull(ctx context.Context, ref string) error {
 	return nil
 }
 
-// Start implements geard.Machine. It waits for the network, which is quick and whose error belongs
-// to the pod, and leaves the containers to systemd: their readiness has no bound.
+// Start implements geard.Machine. The containers' units come first: they want the network's, and systemd
+// keeps the order without asking us in between. Then it waits for the network, which is quick and whose
+// error belongs to the pod. The containers' readiness has no bound and is not waited for.
 func (h *Host) Start(ctx context.Context, p api.Pod) error {
-	if err := h.systemd.Start(ctx, unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name)); err != nil {
-		return err
-	}
 	for _, unit := range containerUnits(p) {
 		if err := h.systemd.Enqueue(ctx, systemd.Start, unit); err != nil {
 			return err
 		}
 	}
-	return nil
+	return h.systemd.Start(ctx, unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name))
 }
 
 // Remove implements geard.Machine.
