@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,8 +81,22 @@ func (w *World) powerOff(ctx context.Context, host string) (out, elsewhere time.
 	if err != nil {
 		return out, 0, err
 	}
-	err = w.Ready(ctx, "web", 3)
+	err = Until(ctx, 60*time.Second, func() error { return w.runElsewhere(ctx, host) })
 	return out, time.Since(start), err
+}
+
+// runElsewhere tells whether three web pods are ready on other hosts. The lost host's own counts as
+// ready for the master until its lease has run out.
+func (w *World) runElsewhere(ctx context.Context, host string) error {
+	pods, err := w.Pods(ctx, "web")
+	if err != nil {
+		return err
+	}
+	ready := slices.DeleteFunc(slices.Clone(pods), func(p api.Pod) bool { return !p.Status.Ready || string(p.Spec.Host) == host })
+	if len(ready) != 3 {
+		return fmt.Errorf("%d web pods are ready elsewhere: %s", len(ready), phases(pods))
+	}
+	return nil
 }
 
 // outEverywhere tells whether an address is in no DNS answer, link or router of the other hosts.

@@ -69,7 +69,7 @@ func loadImages(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays is a few files in /tmp
 	web := filepath.Join(dir, "web")
 	if err := w.build(ctx, "./contrib/examples/guestbook/web", web); err != nil {
 		return err
