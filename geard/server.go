@@ -103,7 +103,7 @@ func (a *Agent) logLine(e journal.Entry) api.LogLine {
 // that nothing else can get into the matches.
 func logQuery(r *http.Request) (journal.Query, error) {
 	v := r.URL.Query()
-	q := journal.Query{Follow: v.Get("follow") == "1"}
+	q := journal.Query{Tail: journal.All, Follow: v.Get("follow") == "1"}
 	for field, name := range map[string]api.Name{"GEAR_PROJECT": api.Name(v.Get("project")), "GEAR_POD": api.Name(v.Get("pod"))} {
 		if err := name.Validate(); err != nil {
 			return q, api.Errorf(api.CodeBadRequest, "%v", err)

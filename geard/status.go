@@ -1,6 +1,8 @@
 package geard
 
 import (
+	"cmp"
+
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
 )
@@ -43,7 +45,7 @@ func phaseOf(a Actual, runs []api.ContainerStatus, g Progress) (api.Phase, api.R
 	for _, c := range runs {
 		p, r := containerPhase(c)
 		if r != "" && (reason == "" || p == api.PhaseBackOff) {
-			phase, reason, message = p, r, "container "+string(c.Name)+": "+c.Message
+			phase, reason, message = p, r, "container "+string(c.Name)+": "+cmp.Or(c.Message, "it is being started")
 		}
 	}
 	return phase, reason, message

@@ -60,9 +60,10 @@ func (c *call) logQuery() (logQuery, error) {
 	return q, nil
 }
 
-// forAgent gives the query as the agent takes it.
-func (q logQuery) forAgent() url.Values {
-	v := url.Values{}
+// forAgent gives the query as the agent takes it: with the pod's names, which are what the journal
+// knows it by, also when nothing else of it is left on the host.
+func (q logQuery) forAgent(p *api.Pod) url.Values {
+	v := url.Values{"project": {string(p.Metadata.Project)}, "pod": {string(p.Metadata.Name)}}
 	if q.follow {
 		v.Set("follow", "1")
 	}
@@ -205,7 +206,7 @@ func (m *Master) followPod(ctx context.Context, p *api.Pod, q logQuery, emit fun
 // readLogs asks a pod's host for its log and passes each line on. Whose line it is the master
 // knows itself: a host cannot speak for another's pods.
 func (m *Master) readLogs(ctx context.Context, p *api.Pod, q logQuery, emit func(api.LogLine) error) error {
-	body, err := m.askAgent(ctx, p.Spec.Host, "/v1/pods/"+string(p.Metadata.UID)+"/logs", q.forAgent())
+	body, err := m.askAgent(ctx, p.Spec.Host, "/v1/pods/"+string(p.Metadata.UID)+"/logs", q.forAgent(p))
 	if err != nil {
 		return err
 	}

@@ -225,6 +225,7 @@ func grace(c api.Container) time.Duration {
 func (r *renderer) journal(p *printer, container api.Name) {
 	m := r.pod.Metadata
 	p.text("SyslogIdentifier", string(m.Name))
+	p.word("SyslogLevelPrefix", "no") // a container's line that starts with <3> is text, not a priority
 	p.quoted("LogExtraFields", "GEAR_PROJECT="+string(m.Project), "GEAR_SERVICE="+string(r.pod.Spec.Service),
 		"GEAR_POD="+string(m.Name))
 	if container != "" {

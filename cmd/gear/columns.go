@@ -123,7 +123,9 @@ func labels(m map[string]string) string {
 	return strings.Join(out, ",")
 }
 
-func capacity(r api.Resources) string { return fmt.Sprintf("%s cpu, %s", r.CPU, r.Memory) }
+func capacity(r api.Resources) string {
+	return fmt.Sprintf("%s cpu, %.1f GiB", r.CPU, float64(r.Memory)/(1<<30))
+}
 
 func portList(ports []api.Port) string {
 	var out []string

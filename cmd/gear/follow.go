@@ -28,7 +28,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, services []*api.Serv
 			r.see(*e, now)
 		}
 		screen.show(r)
-		if r.done() {
+		if r.done(now) {
 			return true, nil
 		}
 		_, err := r.failed(now)

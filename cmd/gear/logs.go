@@ -134,7 +134,7 @@ func (a *app) stream(ctx context.Context, c *client.Client, o client.LogOptions,
 		var lost *client.ConnectError
 		switch {
 		case ctx.Err() != nil:
-			return nil // people end gear logs -f with Ctrl-C
+			return nil //nolint:nilerr // people end gear logs -f with Ctrl-C
 		case !o.Follow || err != nil && !errors.As(err, &lost):
 			return err
 		}

@@ -27,13 +27,14 @@ type rollout struct {
 	services map[api.Key]*api.Service
 	pods     map[api.Key]*api.Pod
 	ill      map[api.UID]time.Time // since when a pod has not been well again
+	well     map[api.UID]time.Time // since when a pod has been well
 	start    map[api.UID]int       // restarts when it was first seen
 	synced   bool
 }
 
 // newRollout begins with services as their Put gave them.
 func newRollout(services []*api.Service) *rollout {
-	r := &rollout{services: map[api.Key]*api.Service{}, pods: map[api.Key]*api.Pod{}, ill: map[api.UID]time.Time{}, start: map[api.UID]int{}}
+	r := &rollout{services: map[api.Key]*api.Service{}, pods: map[api.Key]*api.Pod{}, ill: map[api.UID]time.Time{}, well: map[api.UID]time.Time{}, start: map[api.UID]int{}}
 	for _, s := range services {
 		r.services[s.Key()] = s
 	}
@@ -72,9 +73,15 @@ func (r *rollout) seePod(p *api.Pod, gone bool, now time.Time) {
 		r.start[uid] = restarts(p)
 	}
 	h, _ := podHealth(p)
+	if h != well {
+		delete(r.well, uid)
+	}
 	switch _, known := r.ill[uid]; {
 	case h == well:
 		delete(r.ill, uid)
+		if r.well[uid].IsZero() {
+			r.well[uid] = now
+		}
 	case h == ill && !known:
 		r.ill[uid] = now
 	}
@@ -120,14 +127,28 @@ func (r *rollout) ready(key api.Key) (n int, all bool) {
 	return n, r.synced && n == replicas(s) && len(pods) == n
 }
 
+// settled is how long a pod without a readiness check must have run to count: one that ends at once
+// was running, too, for a moment.
+const settled = time.Second
+
 // done tells whether all services are as wanted.
-func (r *rollout) done() bool {
+func (r *rollout) done(now time.Time) bool {
 	for key := range r.services {
 		if _, all := r.ready(key); !all {
 			return false
 		}
+		for _, p := range r.podsOf(key) {
+			if unchecked(p) && now.Sub(r.well[p.Metadata.UID]) < settled {
+				return false
+			}
+		}
 	}
 	return true
+}
+
+// unchecked tells whether a container of the pod is taken for ready as soon as it runs.
+func unchecked(p *api.Pod) bool {
+	return slices.ContainsFunc(p.Spec.Template.Containers, func(c api.Container) bool { return c.Ready == nil })
 }
 
 // failed gives the pod for which there is no hope, or a service that is being deleted.

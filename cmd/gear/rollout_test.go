@@ -49,14 +49,15 @@ func TestRollout(t *testing.T) {
 		want   string
 	}{
 		"nothing yet":              {[]client.Event{sync}, 0, "wait"},
-		"all ready":                {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), sync}, 0, "done"},
+		"all ready":                {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), sync}, 9 * time.Second, "done"},
+		"only just ready":          {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), sync}, 1500 * time.Millisecond, "wait"},
 		"not before the list ends": {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus))}, 0, "wait"},
 		"old ones do not count":    {[]client.Event{put(webPod("a", "web:1", readyStatus)), put(webPod("b", "web:1", readyStatus)), sync}, 0, "wait"},
 		"an old one is left":       {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), put(webPod("old", "web:1", readyStatus)), sync}, 0, "wait"},
-		"an old one is leaving":    {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), put(leaving), sync}, 0, "done"},
-		"an old one has gone":      {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), put(webPod("old", "web:1", readyStatus)), sync, gone(webPod("old", "web:1", readyStatus))}, 0, "done"},
+		"an old one is leaving":    {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), put(leaving), sync}, 9 * time.Second, "done"},
+		"an old one has gone":      {[]client.Event{put(webPod("a", "web:2", readyStatus)), put(webPod("b", "web:2", readyStatus)), put(webPod("old", "web:1", readyStatus)), sync, gone(webPod("old", "web:1", readyStatus))}, 9 * time.Second, "done"},
 		"the stream is behind":     {[]client.Event{put(webService(1, "web:1", 3)), put(webPod("a", "web:1", readyStatus)), sync}, 0, "wait"},
-		"scaled by somebody else":  {[]client.Event{put(webService(1, "web:2", 9)), put(webPod("a", "web:2", readyStatus)), sync}, 0, "done"},
+		"scaled by somebody else":  {[]client.Event{put(webService(1, "web:2", 9)), put(webPod("a", "web:2", readyStatus)), sync}, 9 * time.Second, "done"},
 		"deleted by somebody else": {[]client.Event{sync, gone(webService(2, "web:2", 9))}, 0, "failed"},
 		"pulling takes its time":   {[]client.Event{sync, put(webPod("a", "web:2", pulling))}, time.Hour, "wait"},
 		"no image, at first":       {[]client.Event{sync, put(webPod("a", "web:2", noImage))}, 5 * time.Second, "wait"},
@@ -82,7 +83,7 @@ func TestRollout(t *testing.T) {
 }
 
 func verdict(r *rollout, now time.Time) string {
-	if r.done() {
+	if r.done(now) {
 		return "done"
 	}
 	if _, err := r.failed(now); err != nil {

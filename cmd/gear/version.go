@@ -17,7 +17,7 @@ func (a *app) versionCmd() *cobra.Command {
 			fmt.Fprintf(a.out, "gear    %s\n", version.Version)
 			c, err := a.client()
 			if err != nil {
-				return nil // without a cluster, gear's own version is all there is
+				return nil //nolint:nilerr // without a cluster, gear's own version is all there is
 			}
 			v, err := c.Version(cmd.Context())
 			if err != nil {

@@ -260,8 +260,8 @@ func lookAtUnits(ctx context.Context, w *World) error {
 		return err
 	}
 	for _, q := range pods {
-		if !strings.Contains(all, string(q.Metadata.Name)) {
-			return fmt.Errorf("gear logs web lacks %s:\n%s", q.Metadata.Name, all)
+		if !strings.Contains(all, string(q.Metadata.Name)+" listens on") || !strings.Contains(all, "visit ") {
+			return fmt.Errorf("gear logs web lacks the output of %s:\n%s", q.Metadata.Name, all)
 		}
 	}
 	w.Say("systemctl status %s: active (running)", unit)

@@ -48,7 +48,7 @@ func TestRegistryFault(t *testing.T) {
 		"no space left on device":                                                                                                                 nil,
 	}
 	for msg, want := range tests {
-		if got := registryFault(msg); got != want {
+		if got := registryFault(msg); !errors.Is(got, want) {
 			t.Errorf("%q is %v; want %v", msg, got, want)
 		}
 	}
@@ -77,7 +77,7 @@ func TestNoEngine(t *testing.T) {
 	}
 	_, create := e.Create(t.Context(), Spec{Name: "x"})
 	_, wait := e.Wait(t.Context(), "x")
-	_, exec, _ := func() (int, error, string) { c, o, err := e.Exec(t.Context(), "x", []string{"true"}); return c, err, o }()
+	_, _, exec := e.Exec(t.Context(), "x", []string{"true"})
 	logs := e.Logs(t.Context(), "x", time.Time{}, true, func(Entry) error { return nil })
 	for what, err := range map[string]error{"ping": e.Ping(t.Context()), "create": create, "wait": wait, "exec": exec, "logs": logs, "pull": e.Pull(t.Context(), "a:1", nil)} {
 		if !errors.Is(err, ErrDown) {
@@ -118,7 +118,7 @@ func TestReadFramesRefuses(t *testing.T) {
 		"a wild length":   "\x01\x00\x00\x00\xff\xff\xff\xff",
 		"no stream":       "HTTP/1.1 400 Bad Request\r\n",
 	} {
-		if err := readFrames(strings.NewReader(in), func(Entry) error { return nil }); err == nil || err == io.EOF {
+		if err := readFrames(strings.NewReader(in), func(Entry) error { return nil }); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

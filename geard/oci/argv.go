@@ -56,12 +56,12 @@ func (c *call) positional(arg string) {
 }
 
 func (c *call) flag(name, value string) {
-	switch {
-	case name == "log":
+	switch name {
+	case "log":
 		c.log = value
-	case name == "log-format":
+	case "log-format":
 		c.logFormat = value
-	case name == "bundle" || name == "b":
+	case "bundle", "b":
 		c.bundle = value
 	}
 }

@@ -39,7 +39,7 @@ func withNetwork(all []map[string]json.RawMessage, netns string) []map[string]js
 	out := all[:0:0]
 	for _, ns := range all {
 		var kind string
-		if json.Unmarshal(ns["type"], &kind); kind != "network" {
+		if err := json.Unmarshal(ns["type"], &kind); err != nil || kind != "network" {
 			out = append(out, ns)
 		}
 	}

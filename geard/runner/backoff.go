@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
 )
 
@@ -51,10 +50,6 @@ func (h history) after(ran time.Duration, now time.Time, reason api.Reason, mess
 		quick = 0
 	}
 	return history{Quick: quick, Ended: now, Reason: reason, Message: message}
-}
-
-func historyFile(dirs podstate.Dirs, uid api.UID, container api.Name) string {
-	return filepath.Join(dirs.RunPod(uid), string(container)+".history")
 }
 
 // loadHistory reads the history; one that is missing or damaged is none: the cost is one try too early.

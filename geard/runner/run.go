@@ -135,20 +135,19 @@ func (r *run) look(ctx context.Context) (int, error) {
 
 // fresh makes a new container when the next try is due.
 func (r *run) fresh(ctx context.Context) (int, error) {
-	if r.backOff(ctx); ctx.Err() != nil {
+	if !r.backOff(ctx) {
 		return 0, nil
 	}
 	return r.create(ctx)
 }
 
-// backOff waits until the next try is due.
-func (r *run) backOff(ctx context.Context) {
-	wait := r.history.wait(time.Now())
-	if wait == 0 {
-		return
+// backOff waits until the next try is due, and tells whether ctx still lives.
+func (r *run) backOff(ctx context.Context) bool {
+	if wait := r.history.wait(time.Now()); wait > 0 {
+		r.sayBackOff(r.history)
+		sleep(ctx, wait)
 	}
-	r.sayBackOff(r.history)
-	sleep(ctx, wait)
+	return ctx.Err() == nil
 }
 
 // sayBackOff makes the state say why nothing runs, and when it will be tried again.

@@ -56,7 +56,7 @@ func headline(s api.ContainerStatus) string {
 	case s.State == api.RunRunning:
 		line += ", not ready"
 	}
-	if s.Reason != "" && !(s.Ready && s.Reason != api.ReasonEngineDown) {
+	if s.Reason != "" && (!s.Ready || s.Reason == api.ReasonEngineDown) {
 		line += ": " + string(s.Reason)
 		if s.Message != "" {
 			line += ": " + s.Message

@@ -21,7 +21,7 @@ func TestHostReadsWhatUnitsWrite(t *testing.T) {
 		}
 	}
 	write(`first\n\033[31mred\nforged\rline\n`)
-	q := Query{Match: []string{"GEAR_POD=journal-test", "_TRANSPORT=stdout"}}
+	q := Query{Tail: All, Match: []string{"GEAR_POD=journal-test", "_TRANSPORT=stdout"}}
 	var got []string
 	for e, err := range Read(t.Context(), q) {
 		if err != nil {

@@ -22,10 +22,13 @@ import (
 // Query chooses entries.
 type Query struct {
 	Match  []string      // FIELD=value, all must hold
-	Tail   int           // at most the last n; 0 for all
+	Tail   int           // at most the last n; All for all
 	Since  time.Duration // not older than; 0 for any age
 	Follow bool          // go on with new entries until the context ends
 }
+
+// All as a Query's Tail means every entry.
+const All = -1
 
 // Entry is one entry of the journal.
 type Entry struct {
@@ -52,8 +55,10 @@ func Read(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 			yield(Entry{}, fmt.Errorf("reading the journal: %w", err))
 			return
 		}
-		defer cmd.Wait()
-		defer cancel()
+		defer func() {
+			cancel()
+			_ = cmd.Wait() // it was killed: its status tells nothing
+		}()
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, maxLine)
 		for lines.Scan() {
@@ -73,7 +78,7 @@ func Read(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 
 func args(q Query) []string {
 	a := []string{"--output=json", "--all", "--quiet", "--no-pager"}
-	if q.Tail > 0 {
+	if q.Tail >= 0 {
 		a = append(a, "--lines="+strconv.Itoa(q.Tail))
 	} else {
 		a = append(a, "--lines=all")
