@@ -66,7 +66,7 @@ func (u UID) Validate() error {
 		return fmt.Errorf("uid %q: %d characters are needed", string(u), UIDLen)
 	}
 	for i := 0; i < len(u); i++ {
-		if c := u[i]; !('a' <= c && c <= 'z' || '2' <= c && c <= '7') {
+		if c := u[i]; (c < 'a' || c > 'z') && (c < '2' || c > '7') {
 			return fmt.Errorf("uid %q has %q; a uid has only a-z and 2-7", string(u), u[i:i+1])
 		}
 	}

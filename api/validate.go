@@ -91,7 +91,7 @@ func (s *Service) Default() {
 	if s.Spec.Placement.Spread == "" {
 		s.Spec.Placement.Spread = HostLabel
 	}
-	s.Spec.PodTemplate.Default()
+	s.Spec.Default()
 }
 
 // Default fills in what a template leaves out.
