@@ -203,7 +203,7 @@ func TestRetries(t *testing.T) {
 		"get, not found":                  {[]http.HandlerFunc{fails(api.CodeNotFound), ok}, get, 1, false},
 		"get, garbage":                    {[]http.HandlerFunc{says(200, `<html>`), ok}, get, 1, false},
 		"get, another server's 404":       {[]http.HandlerFunc{says(404, `<html>`), ok}, get, 1, false},
-		"get, redirected":                 {[]http.HandlerFunc{http.RedirectHandler("/elsewhere", 302).ServeHTTP, ok}, get, 1, false},
+		"get, redirected":                 {[]http.HandlerFunc{http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP, ok}, get, 1, false},
 		"put, cut":                        {[]http.HandlerFunc{cut, ok}, put, 2, true},
 		"put at a revision, cut":          {[]http.HandlerFunc{cut, ok}, putRevision, 1, false},
 		"put at a revision, conflict":     {[]http.HandlerFunc{fails(api.CodeConflict), ok}, putRevision, 1, false},
@@ -303,7 +303,7 @@ func TestCertificate(t *testing.T) {
 	var shown []*tls.ConnectionState
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		shown = append(shown, r.TLS)
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 	})
 	s.TLS.ClientAuth = tls.RequestClientCert
 	c := s.client(t, func(c *client.Config) {
