@@ -104,24 +104,15 @@ func (s *Server) Addrs() []netip.AddrPort {
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	errs := make(chan error, len(s.udp)+len(s.tcp))
 	for _, c := range s.udp {
-		s.work.Go(func() { errs <- s.serveUDP(ctx, c) })
+		s.work.Go(func() { defer cancel(); s.serveUDP(ctx, c) })
 	}
 	for _, l := range s.tcp {
-		s.work.Go(func() { errs <- s.serveTCP(ctx, l) })
+		s.work.Go(func() { defer cancel(); s.serveTCP(ctx, l) })
 	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-errs:
-	}
-	cancel()
+	<-ctx.Done()
 	s.close()
 	s.work.Wait()
-	if err != nil {
-		return fmt.Errorf("dnsd: %w", err)
-	}
 	return nil
 }
 

@@ -52,24 +52,25 @@ func socketOptions(network, _ string, raw syscall.RawConn) error {
 
 // serveUDP answers what is known in this goroutine, so a flood makes no others; only questions
 // for other servers get one each, and these are bounded.
-func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
+func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) {
 	buf := make([]byte, 4096) // a query is never longer
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+				return
 			}
 			if !pause(ctx, time.Millisecond) { // such as ENOBUFS: try again
-				return nil
+				return
 			}
 			continue
 		}
+		write := func(b []byte) { _, _ = c.WriteToUDPAddrPort(b, from) } // a lost reply is asked again
 		reply, ask := s.respond(buf[:n], from.Addr().Unmap(), false)
 		if ask != nil {
-			s.later(ctx, ask, func(b []byte) { c.WriteToUDPAddrPort(b, from) })
+			s.later(ctx, ask, write)
 		} else if reply != nil {
-			c.WriteToUDPAddrPort(reply, from) // a lost reply is asked again
+			write(reply)
 		}
 	}
 }
@@ -87,15 +88,15 @@ func (s *Server) later(ctx context.Context, q *query, write func([]byte)) {
 	})
 }
 
-func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) error {
+func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) {
 	for {
 		c, err := l.AcceptTCP()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+				return
 			}
 			if !pause(ctx, 10*time.Millisecond) { // such as EMFILE
-				return nil
+				return
 			}
 			continue
 		}
@@ -117,7 +118,7 @@ func (s *Server) serveStream(ctx context.Context, c *net.TCPConn, from netip.Add
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	for range s.config.Limits.StreamQueries {
-		c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
+		_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle)) // fails only on a closed connection, as reading then does
 		raw, err := readMessage(c)
 		if err != nil {
 			return
@@ -129,7 +130,7 @@ func (s *Server) serveStream(ctx context.Context, c *net.TCPConn, from netip.Add
 		if reply == nil {
 			return
 		}
-		c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
+		_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
 		if _, err := c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply))), reply...)); err != nil {
 			return
 		}

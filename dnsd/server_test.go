@@ -3,6 +3,7 @@ package dnsd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -133,15 +134,9 @@ func TestGoResolver(t *testing.T) {
 		t.Errorf("%v, %v", names, err)
 	}
 	var missing *net.DNSError
-	if _, err = r.LookupHost(t.Context(), "no.shop.gear.internal."); err == nil || !asDNS(err, &missing) || !missing.IsNotFound {
+	if _, err = r.LookupHost(t.Context(), "no.shop.gear.internal."); err == nil || !errors.As(err, &missing) || !missing.IsNotFound {
 		t.Errorf("%v", err)
 	}
-}
-
-func asDNS(err error, to **net.DNSError) bool {
-	e, ok := err.(*net.DNSError)
-	*to = e
-	return ok
 }
 
 func TestListensWhereNoAddressIsYetAndRefusesATakenOne(t *testing.T) {
