@@ -21,7 +21,7 @@ func Write(path string, data []byte, perm os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	defer f.Cleanup()
+	defer func() { _ = f.Cleanup() }() // nothing after a replace; before it, the first error is the one to tell
 	if _, err := f.Write(data); err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
