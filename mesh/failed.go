@@ -103,7 +103,7 @@ func replace(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // after the rename there is none
 	if _, err = f.Write(text); err == nil {
 		err = f.Sync()
 	}
