@@ -44,21 +44,20 @@ func (m *Master) desired(c *call) error {
 		if first {
 			patch = api.FullPatch(next.Desired)
 		}
-		var err error
-		switch {
-		case first, !patch.Empty():
-			err = c.send(patch)
-		default:
-			err = m.idle(c)
-		}
-		if err != nil {
-			return nil // the host has gone; it comes again
-		}
 		last = next
-		if !m.awaitChange(c, changed, term) {
+		if !m.tell(c, patch, first) || !m.awaitChange(c, changed, term) {
 			return nil
 		}
 	}
+}
+
+// tell sends a patch that says something, and else keeps the stream alive. It is false when the
+// host has gone; it comes again.
+func (m *Master) tell(c *call, patch api.Patch, first bool) bool {
+	if first || !patch.Empty() {
+		return c.send(patch) == nil
+	}
+	return m.idle(c) == nil
 }
 
 // idle keeps the stream alive when keepAlive has passed without a patch.

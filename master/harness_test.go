@@ -198,20 +198,19 @@ func (u *user) stream(path string) *lines {
 		cancel()
 		u.c.t.Fatal(err)
 	}
+	u.c.t.Cleanup(func() { cancel(); resp.Body.Close() })
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(resp.Body)
 		u.c.t.Fatalf("GET %s: %d %s", path, resp.StatusCode, body)
 	}
-	l := &lines{t: u.c.t, scanner: bufio.NewScanner(resp.Body), close: func() { cancel(); resp.Body.Close() }}
+	l := &lines{t: u.c.t, scanner: bufio.NewScanner(resp.Body)}
 	l.scanner.Buffer(nil, 8<<20)
-	u.c.t.Cleanup(l.close)
 	return l
 }
 
 type lines struct {
 	t       *testing.T
 	scanner *bufio.Scanner
-	close   func()
 }
 
 // next reads one line into v, leaving out empty ones; false at the end.

@@ -203,11 +203,10 @@ func (m *Master) feed(ctx context.Context) error {
 		for err == nil {
 			err = m.followStore(ctx, &revision)
 		}
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			m.log.Warn("reading the store anew", "error", err)
+			loop.Sleep(ctx, time.Second)
 		}
-		m.log.Warn("reading the store anew", "error", err)
-		loop.Sleep(ctx, time.Second)
 	}
 	return nil
 }

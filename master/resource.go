@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -300,8 +301,8 @@ func (m *Master) write(ctx context.Context, r api.Resource, revision int64, guar
 	if err != nil {
 		return nil, err
 	}
-	ops := append(guards, store.Op{Key: storeKey(r.Head().Key()), Value: data, If: revision})
-	rev, err := m.txn(ctx, ops...)
+	own := store.Op{Key: storeKey(r.Head().Key()), Value: data, If: revision}
+	rev, err := m.txn(ctx, slices.Concat(guards, []store.Op{own})...)
 	if err != nil {
 		return nil, err
 	}

@@ -50,8 +50,8 @@ func (m *Master) watch(c *call) error {
 	seq, ok := m.cache.place(revision)
 	switch {
 	case revision == 0:
-		if seq, err = m.sendAll(c, want); err != nil {
-			return nil // the client has gone
+		if seq, ok = m.sendAll(c, want); !ok {
+			return nil
 		}
 	case !ok:
 		return api.Errorf(api.CodeGone, "revision %d is not kept; list again and watch from there", revision)
@@ -63,16 +63,16 @@ func (m *Master) watch(c *call) error {
 	return nil
 }
 
-// sendAll sends what is there and then the sync event.
-func (m *Master) sendAll(c *call, want filter) (seq int64, err error) {
+// sendAll sends what is there and then the sync event. It is not ok when the client has gone.
+func (m *Master) sendAll(c *call, want filter) (seq int64, ok bool) {
 	found, seq, revision := m.cache.all(want.has)
 	for _, r := range found {
 		r = m.withStatus(r)
 		if err := c.send(event{Type: api.EventPut, Revision: r.Head().Metadata.Revision, Object: r}); err != nil {
-			return 0, err
+			return 0, false
 		}
 	}
-	return seq, c.send(event{Type: api.EventSync, Revision: revision})
+	return seq, c.send(event{Type: api.EventSync, Revision: revision}) == nil
 }
 
 // follow sends changes until the client or the master goes.

@@ -126,7 +126,7 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error {
 // is left standing ends it.
 func TestStreamsHaveNoDeadlineBetweenLines(t *testing.T) {
 	d := &deadlines{}
-	c := &call{Request: httptest.NewRequest("GET", "/", nil), w: d}
+	c := &call{Request: httptest.NewRequest(http.MethodGet, "/", nil), w: d}
 	done := c.openStream()
 	if err := c.send("x"); err != nil {
 		t.Fatal(err)

@@ -57,10 +57,6 @@ func service(name api.Name, n int, change ...func(*api.Service)) func(*scene) {
 
 func volumes(s *api.Service) { s.Spec.Volumes = []api.Volume{{Name: "data"}} }
 
-func image(ref string) func(*api.Service) {
-	return func(s *api.Service) { s.Spec.Containers[0].Image = ref }
-}
-
 // pod adds a ready pod of a service; the template is the service's as it is then.
 func pod(service, name, on api.Name, change ...func(*api.Pod)) func(*scene) {
 	return func(c *scene) {
