@@ -28,7 +28,6 @@ const dir = "out/dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	inner := flag.Bool("inner", false, "run the system itself, without watching files")
 	hosts := flag.Int("hosts", 3, "number of fake hosts")
 	flag.Parse()
@@ -38,6 +37,7 @@ func main() {
 	} else {
 		err = reload(ctx, *hosts)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "dev:", err)
 		os.Exit(1)

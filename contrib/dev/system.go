@@ -90,7 +90,11 @@ func host(ctx context.Context, n int, ca *pki.CA, admin *client.Client, log *slo
 	if err != nil {
 		return err
 	}
-	defer node.Close(context.WithoutCancel(ctx))
+	defer func() {
+		if err := node.Close(context.WithoutCancel(ctx)); err != nil {
+			log.Warn("leaving the mesh", "err", err)
+		}
+	}()
 	base := filepath.Join(dir, string(name))
 	dirs := podstate.Dirs{State: filepath.Join(base, "state"), Run: filepath.Join(base, "run")}
 	a, err := geard.New(geard.Config{Name: name, Address: addr, Domain: id.Domain, Version: "dev", Capacity: api.Resources{CPU: 4000, Memory: 8 << 30},

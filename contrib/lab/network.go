@@ -178,7 +178,7 @@ func (l *Lab) unplug(ctx context.Context, h host) error {
 	if exists(filepath.Join(netnsDir, l.switchNS())) {
 		_, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{"ip", "-n", l.switchNS(), "link", "delete", "dev", h.name}})
 		var exit *hostexec.ExitError
-		if err != nil && !(errors.As(err, &exit) && strings.Contains(exit.Stderr, "Cannot find device")) {
+		if err != nil && (!errors.As(err, &exit) || !strings.Contains(exit.Stderr, "Cannot find device")) {
 			return fmt.Errorf("unplugging host %q: %w", h.name, err)
 		}
 	}

@@ -168,14 +168,15 @@ func (l *Lab) Boot(ctx context.Context, names ...string) error {
 		return err
 	}
 	defer unlock()
-	hosts, s, err := l.pick(names)
+	hosts, err := l.pick(names)
 	if err != nil {
 		return err
 	}
 	if err := l.checkMachine(ctx); err != nil {
 		return err
 	}
-	if s, err = l.foundation(ctx); err != nil {
+	s, err := l.foundation(ctx)
+	if err != nil {
 		return err
 	}
 	return l.bringUp(ctx, hosts, s)
@@ -228,7 +229,7 @@ func (l *Lab) each(ctx context.Context, names []string, do func(context.Context,
 		return err
 	}
 	defer unlock()
-	hosts, _, err := l.pick(names)
+	hosts, err := l.pick(names)
 	if err != nil {
 		return err
 	}
@@ -236,20 +237,20 @@ func (l *Lab) each(ctx context.Context, names []string, do func(context.Context,
 }
 
 // pick finds the named hosts; it wants at least one name.
-func (l *Lab) pick(names []string) ([]host, state, error) {
+func (l *Lab) pick(names []string) ([]host, error) {
 	s, err := l.loadState()
 	if err != nil {
-		return nil, s, err
+		return nil, err
 	}
 	if len(names) == 0 {
-		return nil, s, errors.New("no host given; name at least one, like \"h1\"")
+		return nil, errors.New("no host given; name at least one, like \"h1\"")
 	}
 	for _, name := range names {
 		if _, err := l.existingHost(name, s); err != nil {
-			return nil, s, err
+			return nil, err
 		}
 	}
-	return l.sortedHosts(names, s.Subnet), s, nil
+	return l.sortedHosts(names, s.Subnet), nil
 }
 
 // Down ends the lab and removes everything of it, disks included; the cache

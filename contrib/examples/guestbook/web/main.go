@@ -26,8 +26,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -45,7 +46,9 @@ func run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		server.Shutdown(grace)
+		if err := server.Shutdown(grace); err != nil {
+			log.Printf("ending open requests: %v", err)
+		}
 	})
 	defer stop()
 	log.Printf("%s listens on %s and counts in %s", name, listen, database)
