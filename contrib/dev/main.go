@@ -101,8 +101,11 @@ func newest(root string) (time.Time, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // an editor's file that came and went
 		}
-		if err != nil || d.IsDir() && (d.Name() == "out" || d.Name() == ".git") {
-			return errors.Join(err, skip(d))
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "out" || d.Name() == ".git") {
+			return fs.SkipDir
 		}
 		if strings.HasSuffix(path, ".go") {
 			if info, err := d.Info(); err == nil && info.ModTime().After(last) {
@@ -112,11 +115,4 @@ func newest(root string) (time.Time, error) {
 		return nil
 	})
 	return last, err
-}
-
-func skip(d fs.DirEntry) error {
-	if d != nil && d.IsDir() {
-		return fs.SkipDir
-	}
-	return nil
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/fakehost"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/clientconfig"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/pki"
@@ -105,35 +108,55 @@ func host(ctx context.Context, n int, ca *pki.CA, admin *client.Client, log *slo
 	return a.Run(ctx)
 }
 
-// join makes the host known to the master, waiting for the master to serve.
+// join makes the host known to the master, once: its identity is kept over reloads.
 func join(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin *client.Client) (api.Identity, tls.Certificate, error) {
-	var t api.JoinToken
-	var err error
-	for t, err = admin.CreateToken(ctx); err != nil && ctx.Err() == nil; t, err = admin.CreateToken(ctx) {
-		loop.Sleep(ctx, 200*time.Millisecond)
+	var kept struct {
+		Identity api.Identity
+		Key      string
+	}
+	file := filepath.Join(dir, string(name)+".json")
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, &kept)
+	}
+	if err != nil {
+		if kept.Identity, kept.Key, err = joinAnew(ctx, name, addr, ca, admin); err != nil {
+			return api.Identity{}, tls.Certificate{}, err
+		}
+		if err := atomicfile.WriteJSON(file, kept, 0o600); err != nil {
+			return api.Identity{}, tls.Certificate{}, err
+		}
+	}
+	cert, err := tls.X509KeyPair([]byte(kept.Identity.Certificate), []byte(kept.Key))
+	return kept.Identity, cert, err
+}
+
+func joinAnew(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin *client.Client) (api.Identity, string, error) {
+	t, err := admin.CreateToken(ctx)
+	for err != nil && loop.Sleep(ctx, 200*time.Millisecond) { // the master is just starting
+		t, err = admin.CreateToken(ctx)
+	}
+	if err != nil {
+		return api.Identity{}, "", err
 	}
 	key, err := pki.NewKey()
 	if err != nil {
-		return api.Identity{}, tls.Certificate{}, err
+		return api.Identity{}, "", err
 	}
 	csr, err := pki.NewRequest(key)
 	if err != nil {
-		return api.Identity{}, tls.Certificate{}, err
-	}
-	guest, err := client.New(client.Config{ServerName: client.MasterName, Server: listen, CA: ca.PEM()})
-	if err != nil {
-		return api.Identity{}, tls.Certificate{}, err
-	}
-	id, err := guest.Join(ctx, api.JoinRequest{Token: t.Token, Name: name, Address: addr, CSR: string(csr)})
-	if err != nil {
-		return id, tls.Certificate{}, err
+		return api.Identity{}, "", err
 	}
 	keyPEM, err := pki.KeyPEM(key)
 	if err != nil {
-		return id, tls.Certificate{}, err
+		return api.Identity{}, "", err
 	}
-	cert, err := tls.X509KeyPair([]byte(id.Certificate), keyPEM)
-	return id, cert, err
+	guest, err := client.New(client.Config{ServerName: client.MasterName, Server: listen, CA: ca.PEM()})
+	if err != nil {
+		return api.Identity{}, "", err
+	}
+	id, err := guest.Join(ctx, api.JoinRequest{Token: t.Token, Name: name, Address: addr, CSR: string(csr)})
+	return id, string(keyPEM), err
 }
 
 // fakeMesh is the real mesh as the agent asks for it, on a port of the development system's.
