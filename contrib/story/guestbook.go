@@ -227,6 +227,11 @@ func askNames(ctx context.Context, w *World) error {
 			return fmt.Errorf("%s answers SRV of db with %q, without port %s: %w", host, srv, port, err)
 		}
 	}
+	// A pod asks by short names, and gets the hosts' addresses of what it has no link to.
+	inPod := `docker exec $(docker ps -q -f label=dev.gearmesh.pod=` + string(pods[0].Metadata.Name) + `) getent hosts web`
+	if out, err := w.Exec(ctx, string(pods[0].Spec.Host), "sh", "-c", inPod); err != nil || !strings.Contains(out, w.hosts["h1"].String()) {
+		return fmt.Errorf("in the db pod, web is %q: %w", out, err)
+	}
 	w.Say("db.guestbook.gear.internal is at %s port %d", home, pods[0].Status.Ports[0].HostPort)
 	return nil
 }

@@ -36,7 +36,7 @@ func TestLabHost(t *testing.T) {
 		}
 		binaries = append(binaries, bin)
 	}
-	l, err := lab.New(lab.Config{Name: "host", Binaries: binaries})
+	l, err := lab.New(lab.Config{Name: labName("host"), Binaries: binaries})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestLabStory(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := func(name string) string { return filepath.Join(root, "bin", name) }
-	l, err := lab.New(lab.Config{Name: "story", Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
+	l, err := lab.New(lab.Config{Name: labName("story"), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
 		Progress: func(s lab.Step) { t.Logf("%s %s %.1f s", s.Host, s.What, s.Elapsed.Seconds()) }})
 	if err != nil {
 		t.Fatal(err)
@@ -53,3 +53,6 @@ func TestLabStory(t *testing.T) {
 		}
 	}
 }
+
+// labName gives the name of a test's lab. LAB_PREFIX (a few letters) lets two test runs share a machine.
+func labName(name string) string { return os.Getenv("LAB_PREFIX") + name }
