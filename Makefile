@@ -10,7 +10,7 @@ DEBS     := mmdebstrap debian-archive-keyring iptables iproute2 conntrack docker
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install the Debian packages that tests and lab need (root)
@@ -24,6 +24,11 @@ deps: ## install the Debian packages that tests and lab need (root)
 build: ## build gear, geard and gear-run into bin/
 	@mkdir -p bin
 	@$(BUILD) -o bin/ ./cmd/gear ./cmd/geard ./cmd/gear-run
+
+.PHONY: build-failpoints
+build-failpoints: ## build the same with failpoints into bin/failpoints/ (docs/debugging.md)
+	@mkdir -p bin/failpoints
+	@$(BUILD) -tags failpoints -o bin/failpoints/ ./cmd/gear ./cmd/geard ./cmd/gear-run
 
 .PHONY: check
 check: ## format, vet and the tests that need neither root nor a lab, in under a minute once built
@@ -57,6 +62,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 bench: deps build ## measure the numbers of the docs, each beside its peer in one run (ONLY=P1,P3); also in out/bench.json
 	@mkdir -p out
 	go run ./contrib/bench -only "$(ONLY)" -out out/bench.json
+
+.PHONY: faults
+faults: deps build-failpoints ## do harm to a lab and see that the bounds of the docs hold (ONLY=F1,F7); also in out/faults.json
+	@mkdir -p out
+	go run ./contrib/faults -only "$(ONLY)" -out out/faults.json
 
 .PHONY: demo
 demo: deps build ## three systemd hosts on this machine, with the guestbook on them, step by step

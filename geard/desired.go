@@ -14,6 +14,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
+	"gearmesh.dev/internal/failpoint"
 )
 
 // errStaleTerm is the refusal of a patch from a leader that has been replaced.
@@ -72,6 +73,9 @@ func (m *memory) apply(p api.Patch) error {
 		return fmt.Errorf("%w: %d, and %d has been seen", errStaleTerm, p.Term, m.state.Term)
 	}
 	next := m.state.Apply(p)
+	if err := failpoint.Hit(failpoint.DesiredReceived); err != nil {
+		return err
+	}
 	if p.Full || len(p.Pods) > 0 || p.Term > m.state.Term {
 		if err := m.writeLocked(next); err != nil {
 			return err
@@ -80,7 +84,7 @@ func (m *memory) apply(p api.Patch) error {
 		m.unsaved = m.unsaved || !p.Empty()
 	}
 	m.state = next
-	return nil
+	return failpoint.Hit(failpoint.DesiredKept)
 }
 
 // merge takes a host's own word of its endpoints and tells whether it was news.

@@ -10,6 +10,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
 )
 
@@ -174,7 +175,13 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err != nil {
 		return Because(api.ReasonNoPorts, err)
 	}
+	if err := failpoint.Hit(failpoint.InstallBeforeSave); err != nil {
+		return err
+	}
 	if err := a.cfg.Dirs.Save(pod, net, a.linkTargets(pod)); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.InstallAfterSave); err != nil {
 		return err
 	}
 	a.changed.wake() // the DNS server knows the pod before it asks
@@ -189,19 +196,31 @@ func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 	if err := a.cfg.Machine.Pull(ctx, pod); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.StartAfterPull); err != nil {
+		return err
+	}
 	a.progress(pod, Progress{Phase: api.PhaseStarting})
 	// The pod does not count as ready before this task has ended, and so not before its ports are mapped.
 	var g errgroup.Group
 	g.Go(func() error { return a.layHostRules(ctx) })
 	g.Go(func() error { return a.cfg.Machine.Start(ctx, pod) })
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.StartAfterStart)
 }
 
 // remove takes a pod away. Its endpoints are withdrawn before anything is stopped.
 func (a *Agent) remove(ctx context.Context, pod api.Pod) error {
 	a.progress(pod, Progress{Phase: api.PhaseStopping})
 	loop.Sleep(ctx, drainDelay)
+	if err := failpoint.Hit(failpoint.RemoveBeforeStop); err != nil {
+		return err
+	}
 	if err := a.cfg.Machine.Remove(ctx, pod); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.RemoveBeforeState); err != nil {
 		return err
 	}
 	return a.cfg.Dirs.Remove(pod.Metadata.UID)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/pki"
 	"gearmesh.dev/master/control"
@@ -81,6 +82,10 @@ func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bo
 	}
 	for len(actions) > 0 {
 		ops, n := batchOf(actions)
+		if err := failpoint.Hit(failpoint.MasterPlanned); err != nil {
+			m.log.Warn("carrying out a plan", "error", err)
+			return false
+		}
 		rev, err := m.store.Txn(ctx, append(ops, lead.Fence)...)
 		switch {
 		case errors.Is(err, store.ErrConflict):
@@ -88,6 +93,10 @@ func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bo
 			loop.Sleep(ctx, controlSettle)
 			return false
 		case err != nil:
+			m.log.Warn("carrying out a plan", "error", err)
+			return false
+		}
+		if err := failpoint.Hit(failpoint.MasterAssigned); err != nil {
 			m.log.Warn("carrying out a plan", "error", err)
 			return false
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/pki"
 	"gearmesh.dev/master/store"
 )
@@ -315,6 +316,9 @@ func (m *Master) write(ctx context.Context, r api.Resource, revision int64, guar
 func (m *Master) txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	rev, err := m.store.Txn(ctx, ops...)
 	if err != nil {
+		return 0, err
+	}
+	if err := failpoint.Hit(failpoint.MasterStored); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readBack)

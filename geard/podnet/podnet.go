@@ -26,6 +26,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/failpoint"
 )
 
 // GatewayLink is the interface of the host that has the gateway's address.
@@ -64,10 +65,16 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.NetAfterNamespace); err != nil {
+		return err
+	}
 	if err := ensureVeth(VethName(uid), net.Address, file); err != nil {
 		return err
 	}
 	if err := within(file, func() error { return configure(net.Address) }); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.NetAfterVeth); err != nil {
 		return err
 	}
 	if err := hooks.Links(ctx, file, fresh, net.Address, links); err != nil {
@@ -101,6 +108,7 @@ func Down(dirs podstate.Dirs, uid api.UID) error {
 	file := dirs.Namespace(uid)
 	return errors.Join(
 		removeVeth(VethName(uid)),
+		failpoint.Hit(failpoint.NetDownAfterVeth),
 		removeNamespace(file),
 		removeRecords(filepath.Dir(dirs.Record("x")), file),
 	)

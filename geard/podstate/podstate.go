@@ -23,6 +23,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
+	"gearmesh.dev/internal/failpoint"
 )
 
 // Dirs are the two roots of a host's state, absolute paths.
@@ -114,6 +115,9 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.SaveBeforePod); err != nil {
+		return err
+	}
 	p.Status = api.PodStatus{}
 	if err := atomicfile.WriteJSON(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
 		return err
@@ -134,6 +138,9 @@ func (d Dirs) Remove(uid api.UID) error {
 	}
 	if err := os.Remove(filepath.Join(d.Pod(uid), "pod.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing a pod's state: %w", err)
+	}
+	if err := failpoint.Hit(failpoint.RemoveAfterPod); err != nil {
+		return err
 	}
 	return errors.Join(os.RemoveAll(d.Pod(uid)), os.RemoveAll(d.RunPod(uid)))
 }

@@ -20,6 +20,7 @@ import (
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/systemd"
 	"gearmesh.dev/linker"
@@ -135,12 +136,18 @@ func (h *Host) Install(ctx context.Context, p api.Pod) error {
 	h.unitsMu.Lock()
 	changed, err := systemd.InstallUnits(systemd.UnitDir, files)
 	if err == nil {
+		err = failpoint.Hit(failpoint.UnitsWritten)
+	}
+	if err == nil {
 		err = systemd.Want(systemd.UnitDir, unitgen.Target, unitgen.Wants(p))
 	}
 	if err == nil {
 		h.verified[p.Metadata.UID] = true
 	}
 	h.unitsMu.Unlock()
+	if err == nil {
+		err = failpoint.Hit(failpoint.UnitsWanted)
+	}
 	if err != nil || len(changed) == 0 {
 		return err
 	}
@@ -204,10 +211,19 @@ func (h *Host) Remove(ctx context.Context, p api.Pod) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.RemoveAfterStop); err != nil {
+		return err
+	}
 	if err := h.removeContainers(ctx, p.Metadata.UID); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.RemoveContainers); err != nil {
+		return err
+	}
 	if err := h.removeUnits(ctx, p, units); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.RemoveUnits); err != nil {
 		return err
 	}
 	for _, unit := range units {

@@ -15,6 +15,7 @@ import (
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
+	"gearmesh.dev/internal/failpoint"
 )
 
 // Config is one container to look after.
@@ -166,15 +167,27 @@ func (r *run) create(ctx context.Context) (int, error) {
 	if err := ensureVolumes(r.Dirs, r.pod, r.spec); err != nil {
 		return r.notCreated(ctx, "", err)
 	}
+	if err := failpoint.Hit(failpoint.RunBeforeCreate); err != nil {
+		return r.notCreated(ctx, "", err)
+	}
 	id, err := r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod)))
 	if err != nil {
 		return r.notCreated(ctx, "", err)
+	}
+	if err := failpoint.Hit(failpoint.RunAfterCreate); err != nil {
+		return r.notCreated(ctx, id, err)
 	}
 	// Before the start: the runtime refuses a container without a record.
 	if err := r.record(id); err != nil {
 		return r.notCreated(ctx, id, err)
 	}
+	if err := failpoint.Hit(failpoint.RunAfterRecord); err != nil {
+		return r.notCreated(ctx, id, err)
+	}
 	if err := r.Engine.Start(ctx, id); err != nil {
+		return r.notCreated(ctx, id, err)
+	}
+	if err := failpoint.Hit(failpoint.RunAfterStart); err != nil {
 		return r.notCreated(ctx, id, err)
 	}
 	now := time.Now()
