@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gearmesh.dev/contrib/figures"
 )
 
 // The idle footprint is that of a host with so many pods, over windows of this length.
@@ -105,7 +107,7 @@ type usage struct {
 }
 
 // measureIdle is P9: what everything costs while nothing happens.
-func measureIdle(ctx context.Context, b *bench) ([]Row, error) {
+func measureIdle(ctx context.Context, b *bench) ([]figures.Row, error) {
 	s := service("idle", idlePods, sleeper(), target)
 	if err := b.put(ctx, s); err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func measureIdle(ctx context.Context, b *bench) ([]Row, error) {
 		if err := b.idleWindow(ctx, agent, runs, master); err != nil {
 			return nil, err
 		}
-		b.say("P9 window %d: agent %s %%, master %s %% of a core", i+1, number(agent.cpu[i]), number(master.cpu[i]))
+		b.say("P9 window %d: agent %s %%, master %s %% of a core", i+1, figures.Number(agent.cpu[i]), figures.Number(master.cpu[i]))
 	}
 	if runs.count < idlePods {
 		return nil, fmt.Errorf("%d gear-run on %s, want %d", runs.count, target, idlePods)
@@ -187,16 +189,16 @@ func (u *usage) add(name string, before, after []process, took time.Duration) {
 	u.cpu = append(u.cpu, 100*ticks/ticksPerSecond/took.Seconds()/n)
 }
 
-func idleRows(agent, runs, master *usage) []Row {
+func idleRows(agent, runs, master *usage) []figures.Row {
 	with := fmt.Sprintf("with %d pods on its host", idlePods)
-	return []Row{
-		amounts("P9", "agent's memory (PSS) "+with, "MiB", agent.pss).atMost(30),
-		amounts("P9.cpu", "agent's CPU, with the commands it runs, "+with, "% of a core", agent.cpu).atMost(0.3),
-		amounts("P9.master", "master's memory with its store (PSS)", "MiB", master.pss).atMost(80),
-		amounts("P9.mastercpu", "master's CPU", "% of a core", master.cpu),
-		amounts("P9.run", fmt.Sprintf("private memory of a gear-run, mean of %d", runs.count), "MiB", runs.private).atMost(4),
-		amounts("P9.runpss", "PSS of a gear-run", "MiB", runs.pss),
-		amounts("P9.runcpu", "CPU of a gear-run", "% of a core", runs.cpu),
+	return []figures.Row{
+		figures.Amounts("P9", "agent's memory (PSS) "+with, "MiB", agent.pss).AtMost(30),
+		figures.Amounts("P9.cpu", "agent's CPU, with the commands it runs, "+with, "% of a core", agent.cpu).AtMost(0.3),
+		figures.Amounts("P9.master", "master's memory with its store (PSS)", "MiB", master.pss).AtMost(80),
+		figures.Amounts("P9.mastercpu", "master's CPU", "% of a core", master.cpu),
+		figures.Amounts("P9.run", fmt.Sprintf("private memory of a gear-run, mean of %d", runs.count), "MiB", runs.private).AtMost(4),
+		figures.Amounts("P9.runpss", "PSS of a gear-run", "MiB", runs.pss),
+		figures.Amounts("P9.runcpu", "CPU of a gear-run", "% of a core", runs.cpu),
 	}
 }
 

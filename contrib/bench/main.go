@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 
+	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/lab"
 	"gearmesh.dev/contrib/story"
 )
@@ -64,7 +65,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 // part is a benchmark: an id of the docs, and what gives its rows.
 type part struct {
 	id string
-	do func(context.Context, *bench) ([]Row, error)
+	do func(context.Context, *bench) ([]figures.Row, error)
 }
 
 func parts() []part {
@@ -147,7 +148,7 @@ func (b *bench) measure(ctx context.Context, chosen []part, file string, out io.
 		return err
 	}
 	fmt.Fprintln(out, machine)
-	var rows []Row
+	var rows []figures.Row
 	var failed error
 	for _, p := range chosen {
 		got, err := p.do(ctx, b)
@@ -162,5 +163,5 @@ func (b *bench) measure(ctx context.Context, chosen []part, file string, out io.
 			break
 		}
 	}
-	return errors.Join(failed, printTable(out, rows), saveJSON(file, rows))
+	return errors.Join(failed, figures.Print(out, rows), figures.Save(file, rows))
 }

@@ -11,6 +11,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/client"
+	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/story"
 )
 
@@ -55,7 +56,7 @@ type lost struct {
 }
 
 // measurePowerOff is P11.
-func measurePowerOff(ctx context.Context, b *bench) ([]Row, error) {
+func measurePowerOff(ctx context.Context, b *bench) ([]figures.Row, error) {
 	var all []lost
 	for i := range min(b.runs, 3) {
 		l, err := b.losePower(ctx)
@@ -76,12 +77,12 @@ func measurePowerOff(ctx context.Context, b *bench) ([]Row, error) {
 		return out
 	}
 	hosts := fmt.Sprintf("%d hosts", len(b.address))
-	return []Row{
-		times("P11", "power-off → out of DNS, links and router; "+hosts, column(func(l lost) time.Duration { return max(l.names, l.links, l.router) })).atMost(4000),
-		times("P11.names", "of it, DNS of h1 and h3", column(func(l lost) time.Duration { return l.names })),
-		times("P11.links", "of it, links on h1", column(func(l lost) time.Duration { return l.links })),
-		times("P11.router", "of it, HAProxy of h1", column(func(l lost) time.Duration { return l.router })),
-		times("P11.elsewhere", "power-off → its stateless pods ready elsewhere, slowest run", column(func(l lost) time.Duration { return l.elsewhere })).slowest().atMost(12000),
+	return []figures.Row{
+		figures.Times("P11", "power-off → out of DNS, links and router; "+hosts, column(func(l lost) time.Duration { return max(l.names, l.links, l.router) })).AtMost(4000),
+		figures.Times("P11.names", "of it, DNS of h1 and h3", column(func(l lost) time.Duration { return l.names })),
+		figures.Times("P11.links", "of it, links on h1", column(func(l lost) time.Duration { return l.links })),
+		figures.Times("P11.router", "of it, HAProxy of h1", column(func(l lost) time.Duration { return l.router })),
+		figures.Times("P11.elsewhere", "power-off → its stateless pods ready elsewhere, slowest run", column(func(l lost) time.Duration { return l.elsewhere })).Slowest().AtMost(12000),
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/contrib/figures"
 )
 
 // How often it is asked whether something is there yet. This machine is a stranger to the hosts' DNS
@@ -31,7 +32,7 @@ type served struct {
 }
 
 // measureServe is P3: from the API call to the first request served by a new alias.
-func measureServe(ctx context.Context, b *bench) ([]Row, error) {
+func measureServe(ctx context.Context, b *bench) ([]figures.Row, error) {
 	check := web()
 	check.Ready = &api.Check{HTTP: &api.HTTPCheck{Port: 8080, Path: "/healthz"}}
 	var plain, checked []served
@@ -52,7 +53,7 @@ func measureServe(ctx context.Context, b *bench) ([]Row, error) {
 	return serveRows(plain, checked), nil
 }
 
-func serveRows(plain, checked []served) []Row {
+func serveRows(plain, checked []served) []figures.Row {
 	column := func(of []served, field func(served) time.Duration) []time.Duration {
 		var out []time.Duration
 		for _, s := range of {
@@ -62,16 +63,16 @@ func serveRows(plain, checked []served) []Row {
 	}
 	start := func(s served) time.Duration { return s.start }
 	router := func(s served) time.Duration { return s.router }
-	after := times("P3.after", "of it, after the process was started", column(plain, func(s served) time.Duration { return s.router - s.start }))
-	total := times("P3", "apply → first request served by a new alias through h1's router", column(plain, router))
-	from := times("P3.start", "of it, until the process was started", column(plain, start))
-	withCheck := times("P3.check", "the same with an HTTP readiness check", column(checked, router))
-	return []Row{
-		total.against("start of the process in the same runs", from.Value).goal("≤ peer + 150 ms", after.Value <= 150),
+	after := figures.Times("P3.after", "of it, after the process was started", column(plain, func(s served) time.Duration { return s.router - s.start }))
+	total := figures.Times("P3", "apply → first request served by a new alias through h1's router", column(plain, router))
+	from := figures.Times("P3.start", "of it, until the process was started", column(plain, start))
+	withCheck := figures.Times("P3.check", "the same with an HTTP readiness check", column(checked, router))
+	return []figures.Row{
+		total.Against("start of the process in the same runs", from.Value).WithGoal("≤ peer + 150 ms", after.Value <= 150),
 		from, after,
-		times("P3.name", "apply → the service's name answers in h1's DNS", column(plain, func(s served) time.Duration { return s.name })),
-		times("P3.alias", "apply → the alias answers in h1's DNS", column(plain, func(s served) time.Duration { return s.alias })),
-		withCheck.against("start of the process in the same runs", times("", "", column(checked, start)).Value),
+		figures.Times("P3.name", "apply → the service's name answers in h1's DNS", column(plain, func(s served) time.Duration { return s.name })),
+		figures.Times("P3.alias", "apply → the alias answers in h1's DNS", column(plain, func(s served) time.Duration { return s.alias })),
+		withCheck.Against("start of the process in the same runs", figures.Times("", "", column(checked, start)).Value),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/contrib/figures"
 )
 
 // dockerRun starts one container as a person would, and prints when the command was given and
@@ -32,7 +33,7 @@ const dockerRunMany = `
 	echo $start $last`
 
 // measureStart is P1: from the API call that makes a service to its process.
-func measureStart(ctx context.Context, b *bench) ([]Row, error) {
+func measureStart(ctx context.Context, b *bench) ([]figures.Row, error) {
 	var ours, bare, host, bridge []time.Duration
 	for i := range b.runs + 1 {
 		o, err := b.startOne(ctx, fmt.Sprintf("start-%d", i), api.Port{Port: 8080})
@@ -61,12 +62,12 @@ func measureStart(ctx context.Context, b *bench) ([]Row, error) {
 		}
 		bridge = append(bridge, br)
 	}
-	hostRow := times("P1.host", "docker run -d --network host", host)
-	return []Row{
-		times("P1", "container start: API call → process, image present", ours).against("docker run on host network", hostRow.Value).noMoreThan(1.10),
-		times("P1.bare", "the same without a port: nothing for routers to do", bare).against("docker run on host network", hostRow.Value),
+	hostRow := figures.Times("P1.host", "docker run -d --network host", host)
+	return []figures.Row{
+		figures.Times("P1", "container start: API call → process, image present", ours).Against("docker run on host network", hostRow.Value).NoMoreThan(1.10),
+		figures.Times("P1.bare", "the same without a port: nothing for routers to do", bare).Against("docker run on host network", hostRow.Value),
 		hostRow,
-		times("P1.bridge", "docker run -d, on the bridge", bridge),
+		figures.Times("P1.bridge", "docker run -d, on the bridge", bridge),
 	}, nil
 }
 
@@ -152,7 +153,7 @@ func span(text string) (time.Duration, error) {
 }
 
 // measureMany is P2: many containers at once.
-func measureMany(ctx context.Context, b *bench) ([]Row, error) {
+func measureMany(ctx context.Context, b *bench) ([]figures.Row, error) {
 	n := b.parallel
 	if n == 0 {
 		n = howMany()
@@ -174,8 +175,8 @@ func measureMany(ctx context.Context, b *bench) ([]Row, error) {
 		b.say("P2 run %d, %d containers: ours %v, docker run %v", i+1, n, o, p)
 		ours, peer = append(ours, o), append(peer, p)
 	}
-	p := times("P2.host", fmt.Sprintf("%d parallel docker run -d --network host", n), peer)
-	return []Row{times("P2", fmt.Sprintf("%d containers submitted at once → all processes", n), ours).against("as many docker run on host network", p.Value).noMoreThan(1), p}, nil
+	p := figures.Times("P2.host", fmt.Sprintf("%d parallel docker run -d --network host", n), peer)
+	return []figures.Row{figures.Times("P2", fmt.Sprintf("%d containers submitted at once → all processes", n), ours).Against("as many docker run on host network", p.Value).NoMoreThan(1), p}, nil
 }
 
 // howMany containers P2 starts at once: 20 where the machine has other things to do.

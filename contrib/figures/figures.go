@@ -1,4 +1,6 @@
-package main
+// Package figures holds what make bench and make faults say: one row an id of the docs, as a table
+// and as JSON.
+package figures
 
 import (
 	"bytes"
@@ -27,54 +29,54 @@ type Row struct {
 	Samples []float64 `json:"samples,omitempty"` // in the order of the runs
 }
 
-// times gives a row of the median of durations, in milliseconds.
-func times(id, what string, samples []time.Duration) Row {
+// Times gives a row of the median of durations, in milliseconds.
+func Times(id, what string, samples []time.Duration) Row {
 	r := Row{ID: id, What: what, Unit: "ms"}
 	for _, s := range samples {
 		r.Samples = append(r.Samples, float64(s.Microseconds())/1000)
 	}
-	r.Value = median(r.Samples)
+	r.Value = Median(r.Samples)
 	return r
 }
 
-// amounts gives a row of the median of values.
-func amounts(id, what, unit string, samples []float64) Row {
-	return Row{ID: id, What: what, Unit: unit, Samples: samples, Value: median(samples)}
+// Amounts gives a row of the median of values.
+func Amounts(id, what, unit string, samples []float64) Row {
+	return Row{ID: id, What: what, Unit: unit, Samples: samples, Value: Median(samples)}
 }
 
-// against adds the peer's median.
-func (r Row) against(name string, peer float64) Row {
-	r.Peer = number(peer) + " " + r.Unit + " " + name
+// Against adds the peer's median.
+func (r Row) Against(name string, peer float64) Row {
+	r.Peer = Number(peer) + " " + r.Unit + " " + name
 	if peer > 0 {
 		r.Ratio = r.Value / peer
 	}
 	return r
 }
 
-// goal adds a goal and whether it is met.
-func (r Row) goal(text string, met bool) Row {
+// WithGoal adds a goal and whether it is met.
+func (r Row) WithGoal(text string, met bool) Row {
 	r.Goal, r.Met = text, &met
 	return r
 }
 
-// atMost adds the goal that the value is not above a bound.
-func (r Row) atMost(bound float64) Row {
-	return r.goal("≤ "+number(bound)+" "+r.Unit, r.Value <= bound)
+// AtMost adds the goal that the value is not above a bound.
+func (r Row) AtMost(bound float64) Row {
+	return r.WithGoal("≤ "+Number(bound)+" "+r.Unit, r.Value <= bound)
 }
 
-// noMoreThan adds the goal that the ratio to the peer is not above a bound.
-func (r Row) noMoreThan(bound float64) Row {
-	return r.goal(fmt.Sprintf("≤ %.2f × peer", bound), r.Ratio > 0 && r.Ratio <= bound)
+// NoMoreThan adds the goal that the ratio to the peer is not above a bound.
+func (r Row) NoMoreThan(bound float64) Row {
+	return r.WithGoal(fmt.Sprintf("≤ %.2f × peer", bound), r.Ratio > 0 && r.Ratio <= bound)
 }
 
-// slowest makes the value the greatest sample.
-func (r Row) slowest() Row {
+// Slowest makes the value the greatest sample.
+func (r Row) Slowest() Row {
 	r.Value = slices.Max(r.Samples)
 	return r
 }
 
-// median gives the middle sample, or the mean of the two middle ones; 0 for none.
-func median(samples []float64) float64 {
+// Median gives the middle sample, or the mean of the two middle ones; 0 for none.
+func Median(samples []float64) float64 {
 	if len(samples) == 0 {
 		return 0
 	}
@@ -86,8 +88,8 @@ func median(samples []float64) float64 {
 	return (s[m-1] + s[m]) / 2
 }
 
-// number prints three or more digits that matter: 2.13, 21.3, 213, 2130.
-func number(v float64) string {
+// Number prints three or more digits that matter: 2.13, 21.3, 213, 2130.
+func Number(v float64) string {
 	switch {
 	case v >= 100:
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -97,7 +99,8 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-func printTable(w io.Writer, rows []Row) error {
+// Print prints the rows as a table for people.
+func Print(w io.Writer, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "id\twhat\tvalue\tunit\tpeer\tratio\tgoal\tmet")
 	for _, r := range rows {
@@ -108,7 +111,7 @@ func printTable(w io.Writer, rows []Row) error {
 		if r.Met != nil {
 			met = map[bool]string{true: "met", false: "missed"}[*r.Met]
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.What, number(r.Value), r.Unit, dash(r.Peer), ratio, dash(r.Goal), met)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.What, Number(r.Value), r.Unit, dash(r.Peer), ratio, dash(r.Goal), met)
 	}
 	return t.Flush()
 }
@@ -120,8 +123,8 @@ func dash(s string) string {
 	return s
 }
 
-// saveJSON writes the rows as one JSON array, a row a line.
-func saveJSON(file string, rows []Row) error {
+// Save writes the rows as one JSON array, a row a line.
+func Save(file string, rows []Row) error {
 	if file == "" {
 		return nil
 	}
