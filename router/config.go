@@ -2,7 +2,6 @@ package router
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -20,14 +19,19 @@ type Config struct {
 	// Head is the text of the sections global, defaults and frontend. It is empty in a Config read from HAProxy.
 	Head     string
 	MapFile  string    // path of hosts.map, which Head refers to
-	Backends []Backend // sorted by ID
+	Backends []Backend // sorted by ID, spares last
 	Hosts    []Host    // sorted by Name, each name once
 	Skipped  []string  // what of the directory was left out, and why; sorted
 }
 
-// Backend is one port of one service.
+// Backend is one port of one service, or a spare.
 type Backend struct {
-	ID string // be_PROJECT.SERVICE.PORT; names have no dots and no underscores, so no two are alike
+	// ID is be_PROJECT.SERVICE.PORT, where names have no dots and no underscores, so no two are alike; or spare_K.
+	ID string
+	// For is the ID of the backend that lives in this spare; empty when the spare is free, and of other backends.
+	For string
+	// Idle says that no request is in this spare, when HAProxy was asked about it just now.
+	Idle bool
 	// Slots are the backend's servers s1, s2, ...; the zero AddrPort is a free slot, kept in maintenance.
 	Slots []netip.AddrPort
 }
@@ -59,10 +63,10 @@ func (c Config) File() []byte {
 	return b.Bytes()
 }
 
-// Map prints hosts.map: a host name and a backend a line.
+// Map prints hosts.map: who lives in which spare, then a host name and a backend a line.
 func (c Config) Map() []byte {
 	var b bytes.Buffer
-	for _, h := range c.Hosts {
+	for _, h := range slices.Concat(c.markers(), c.Hosts) {
 		fmt.Fprintf(&b, "%s %s\n", h.Name, h.Backend)
 	}
 	return b.Bytes()
@@ -88,6 +92,6 @@ func backendID(project, service, port api.Name) string {
 
 // has tells whether there is a backend with the id.
 func (c Config) has(id string) bool {
-	_, ok := slices.BinarySearchFunc(c.Backends, id, func(b Backend, id string) int { return cmp.Compare(b.ID, id) })
+	_, ok := slices.BinarySearchFunc(c.Backends, id, func(b Backend, id string) int { return compareIDs(b.ID, id) })
 	return ok
 }

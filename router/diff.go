@@ -15,9 +15,10 @@ type Reason string
 // Why HAProxy is reloaded.
 const (
 	ReasonHead       Reason = "HeadChanged"      // global, defaults or frontend differ
-	ReasonBackend    Reason = "NewBackend"       // a backend does not exist yet
+	ReasonBackend    Reason = "NewBackend"       // a backend does not exist yet, and no spare is left for it
 	ReasonSlots      Reason = "SlotsOutgrown"    // a backend has more endpoints than slots
 	ReasonUnexpected Reason = "UnexpectedAnswer" // a command was not answered as it should be
+	ReasonStill      Reason = "FreeingSpares"    // spares are taken, and nothing has changed for long
 )
 
 // Change is the way from what runs to what is wanted.
@@ -32,21 +33,24 @@ type Change struct {
 // Empty tells whether nothing is to be done.
 func (c Change) Empty() bool { return len(c.Commands) == 0 && !c.Reload }
 
-// Diff compares what HAProxy runs with what is wanted. Endpoints keep the slot they have. New
-// servers come first, then the host names, then what goes, so that no step leaves a service without
-// a server that it had. A backend that is no longer wanted loses its host names and servers at once; its section
-// stays until the next reload. A host name waits for its backend to exist.
+// Diff compares what HAProxy runs with what is wanted. Endpoints keep the slot they have, and a backend that HAProxy
+// does not have moves into a spare. New servers come first, then the host names, then what goes, so that no step leaves
+// a service without a server that it had, and none leads a host name to another service's servers. A backend that is
+// no longer wanted loses its host names and servers at once; its section stays until the next reload, but a spare is
+// free again when the last request has left it. A host name waits for its backend to exist.
 func Diff(running, wanted Config) Change {
-	d := differ{index: map[string]int{}}
+	d := differ{index: map[string]int{}, homes: map[string]int{}, pointed: pointedAt(running.Hosts)}
 	d.After = Config{HeadID: running.HeadID, Head: wanted.Head, MapFile: wanted.MapFile, Hosts: slices.Clone(running.Hosts)}
 	for i, b := range running.Backends {
 		d.index[b.ID] = i
-		d.After.Backends = append(d.After.Backends, Backend{b.ID, slices.Clone(b.Slots)})
+		d.After.Backends = append(d.After.Backends, Backend{ID: b.ID, For: b.For, Slots: slices.Clone(b.Slots)})
 	}
 	if running.HeadID != wanted.HeadID {
 		d.reload(ReasonHead, "")
 	}
-	d.backends(wanted.Backends)
+	services := slices.DeleteFunc(slices.Clone(wanted.Backends), func(b Backend) bool { return isSpare(b.ID) })
+	d.house(services)
+	d.backends(running.Backends, services)
 	d.hosts(wanted.MapFile, wanted.Hosts)
 	d.Commands = append(d.Commands, d.last...)
 	return d.Change
@@ -55,8 +59,10 @@ func Diff(running, wanted Config) Change {
 // differ gathers a Change.
 type differ struct {
 	Change
-	index map[string]int // backend id -> index in After.Backends
-	last  []string       // commands that take something away
+	index   map[string]int  // backend id -> index in After.Backends
+	homes   map[string]int  // wanted backend id -> index of where it lives
+	pointed map[string]bool // backends that host names led to before
+	last    []string        // commands that take something away
 }
 
 func (d *differ) reload(why Reason, what string) {
@@ -65,20 +71,18 @@ func (d *differ) reload(why Reason, what string) {
 	}
 }
 
-func (d *differ) backends(wanted []Backend) {
-	kept := map[string]bool{}
+func (d *differ) backends(running, wanted []Backend) {
+	kept := map[int]bool{}
 	for _, w := range wanted {
-		kept[w.ID] = true
-		i, ok := d.index[w.ID]
-		if !ok {
-			d.reload(ReasonBackend, w.ID)
-			continue
+		if i, ok := d.homes[w.ID]; ok {
+			kept[i] = true
+			d.slots(d.After.Backends[i], used(w.Slots))
 		}
-		d.slots(d.After.Backends[i], used(w.Slots))
 	}
-	for _, b := range d.After.Backends {
-		if !kept[b.ID] {
+	for i, b := range d.After.Backends {
+		if !kept[i] {
 			d.slots(b, nil)
+			d.release(i, running[i])
 		}
 	}
 }
@@ -98,9 +102,9 @@ func (d *differ) slots(b Backend, wanted []netip.AddrPort) {
 			wanted = slices.Delete(slices.Clone(wanted), at, at+1)
 		}
 	}
-	room := append(free, going...)
+	room := slices.Concat(free, going)
 	if len(wanted) > len(room) {
-		d.reload(ReasonSlots, b.ID)
+		d.reload(ReasonSlots, cmp.Or(b.For, b.ID))
 		wanted = wanted[:len(room)]
 	}
 	for n, a := range wanted {
@@ -133,7 +137,10 @@ func (d *differ) hosts(file string, wanted []Host) {
 	for _, h := range wanted {
 		was, known := old[h.Name]
 		delete(old, h.Name)
-		_, exists := d.index[h.Backend]
+		home, exists := d.homes[h.Backend]
+		if exists {
+			h.Backend = d.After.Backends[home].ID
+		}
 		switch {
 		case was == h.Backend:
 		case !exists && known:

@@ -24,11 +24,13 @@ type files struct {
 }
 
 // write puts a configuration on disk, checked by HAProxy first unless only addresses changed. When
-// it is refused, the old haproxy.cfg stays. The map is right with any configuration: a name whose backend does not
-// exist is an unknown name.
+// it is refused, the old files stay. The map comes last, as it does in HAProxy: until then a name that moves leads to
+// no server, rather than to somebody else's. Only the very first comes before, since the check reads it.
 func (f *files) write(ctx context.Context, c Config) error {
-	if err := f.replace(f.settings.MapFile(), c.Map()); err != nil {
-		return err
+	if _, err := os.Stat(f.settings.MapFile()); errors.Is(err, fs.ErrNotExist) {
+		if err := f.replace(f.settings.MapFile(), c.Map()); err != nil {
+			return err
+		}
 	}
 	text := c.File()
 	if f.checked != c.shape() {
@@ -37,13 +39,16 @@ func (f *files) write(ctx context.Context, c Config) error {
 		}
 		f.checked = c.shape()
 	}
-	return f.replace(f.settings.File(), text)
+	if err := f.replace(f.settings.File(), text); err != nil {
+		return err
+	}
+	return f.replace(f.settings.MapFile(), c.Map())
 }
 
 // check lets HAProxy read a configuration without starting it.
 func (f *files) check(ctx context.Context, text []byte) error {
 	path := f.settings.File() + ".new"
-	defer os.Remove(path)
+	defer func() { _ = os.Remove(path) }() // at worst, the next check writes over it
 	if err := atomicfile.Write(path, text, 0o644); err != nil {
 		return err
 	}

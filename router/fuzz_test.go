@@ -41,14 +41,11 @@ func hostile(text string, port uint16) api.Directory {
 		api.ServiceEntry{Project: "shop", Name: n, Ports: []api.Port{{Name: "http", Port: port}}},
 		api.ServiceEntry{Project: "blog", Name: "ports", Ports: []api.Port{{Name: n, Port: port, Protocol: api.Protocol(text)}}})
 	d.Hosts = append(d.Hosts, api.HostEntry{Name: n, Address: at.Addr()})
-	for _, a := range []api.AliasEntry{
-		{Host: api.Hostname(text), Project: "shop", Service: "web", Port: "http"},
-		{Host: "p.example.com", Project: n, Service: "web", Port: "http"},
-		{Host: "s.example.com", Project: "shop", Service: n, Port: "http"},
-		{Host: "q.example.com", Project: "blog", Service: "ports", Port: n},
-	} {
-		d.Aliases = append(d.Aliases, a)
-	}
+	d.Aliases = append(d.Aliases,
+		api.AliasEntry{Host: api.Hostname(text), Project: "shop", Service: "web", Port: "http"},
+		api.AliasEntry{Host: "p.example.com", Project: n, Service: "web", Port: "http"},
+		api.AliasEntry{Host: "s.example.com", Project: "shop", Service: n, Port: "http"},
+		api.AliasEntry{Host: "q.example.com", Project: "blog", Service: "ports", Port: n})
 	for _, e := range []api.Endpoint{
 		{Project: n, Service: "web", Port: "http"}, {Project: "shop", Service: n, Port: "http"}, {Project: "blog", Service: "ports", Port: n},
 		{Project: "shop", Service: "web", Port: "http", Protocol: api.Protocol(text)},

@@ -105,7 +105,7 @@ func (l *logs) has(s string) bool {
 }
 
 // newBench makes a router with HAProxy on a free port of loopback.
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T, with ...func(*router.Settings)) *bench {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,6 +115,9 @@ func newBench(t *testing.T) *bench {
 	l.Close()
 	dir := t.TempDir()
 	b := &bench{t: t, log: &logs{}, settings: router.Settings{Bind: []netip.AddrPort{bind}, Dir: dir, Socket: filepath.Join(dir, "s"), User: "haproxy", Chroot: "/var/lib/haproxy"}}
+	for _, f := range with {
+		f(&b.settings)
+	}
 	b.ha = &haproxy{t: t, file: b.settings.File()}
 	b.start(b.settings)
 	t.Cleanup(func() {
@@ -132,8 +135,11 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
+// spares sets how many spares there are.
+func spares(n int) func(*router.Settings) { return func(s *router.Settings) { s.Spares = n } }
+
 // start runs the daemon, as after a restart of geard.
-func (b *bench) start(s router.Settings) {
+func (b *bench) start(s router.Settings, with ...func(*router.Options)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.news = make(chan api.Directory)
 	news := b.news
@@ -154,6 +160,9 @@ func (b *bench) start(s router.Settings) {
 				}
 			}
 		}}
+	for _, f := range with {
+		f(&opts)
+	}
 	go func() { done <- router.Run(ctx, opts) }()
 	b.stop = sync.OnceFunc(func() {
 		cancel()
@@ -313,9 +322,11 @@ func (b *bench) filesAgree() {
 }
 
 func TestRemovedServiceIsGoneAtOnceAndItsBackendLater(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, spares(1))
 	b.news <- city(ports{"web": {app(t, "web")}, "api": {app(t, "api")}})
 	b.eventually("api.test", "api")
+	b.eventually("web.test", "web")
+	b.until("the reload's end", func() bool { return b.home("web") == "be_p.web.main" })
 	reloads := b.ha.reloads.Load()
 	b.news <- city(ports{"web": {app(t, "web")}})
 	b.eventually("api.test", "gear: no service has this host name\n")
@@ -325,8 +336,9 @@ func TestRemovedServiceIsGoneAtOnceAndItsBackendLater(t *testing.T) {
 	if !strings.Contains(b.runtime("show servers state"), "be_p.api.main") {
 		t.Error("the backend left without a reload?")
 	}
-	b.news <- city(ports{"web": {app(t, "web")}, "third": {app(t, "third")}})
+	b.news <- city(ports{"web": {app(t, "web")}, "third": {app(t, "third")}, "fourth": {app(t, "fourth")}})
 	b.eventually("third.test", "third")
+	b.eventually("fourth.test", "fourth")
 	if strings.Contains(b.runtime("show servers state"), "be_p.api.main") {
 		t.Error("the backend outlived a reload")
 	}
@@ -365,17 +377,19 @@ func (b *bench) load(host string) (stop func() (int64, []string)) {
 }
 
 func TestReloadsAndChangesUnderLoadLoseNoRequest(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, spares(1))
 	one, two := app(t, "one"), app(t, "two")
 	b.news <- city(ports{"web": {one}})
 	b.eventually("web.test", "one")
 	first, stop := b.ha.reloads.Load(), b.load("web.test")
 	for i := range 10 {
-		name := api.Name(fmt.Sprintf("new%d", i))
-		b.news <- city(ports{"web": {one, two}, name: {two}})
+		name, more := api.Name(fmt.Sprintf("new%d", i)), api.Name(fmt.Sprintf("more%d", i)) // the spare is for one of them
+		b.news <- city(ports{"web": {one, two}, name: {two}, more: {two}})
 		b.eventually(string(name)+".test", "two")
-		b.news <- city(ports{"web": {two}, name: {one}})
+		b.eventually(string(more)+".test", "two")
+		b.news <- city(ports{"web": {two}, name: {one}, more: {one}})
 		b.eventually(string(name)+".test", "one")
+		b.eventually(string(more)+".test", "one")
 	}
 	n, failed := stop()
 	if len(failed) > 0 {
@@ -426,7 +440,6 @@ func TestOutgrownSlotsReload(t *testing.T) {
 	b.eventually("web.test", "app0")
 	reloads := b.ha.reloads.Load()
 	b.news <- city(ports{"web": all})
-	b.until("all nine endpoints", func() bool { return strings.Count(b.runtime("show servers state"), " s") > 9 })
 	seen := map[string]bool{}
 	b.until("answers of all nine", func() bool {
 		_, body := b.get("web.test")
@@ -454,12 +467,18 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 	b.start(bad)
 	b.news <- city(ports{"web": {two}, "more": {one}})
 	b.eventually("web.test", "two") // what needs no reload is done
+	b.eventually("more.test", "one")
+	b.filesAgree()
 	b.until("the refusal", func() bool { return b.log.has("no-such-user") })
 	after, err := os.ReadFile(b.settings.File())
 	if err != nil || string(after) != string(before) || b.pid() != pid {
 		t.Errorf("the refused configuration was used: worker %s became %s, %v", pid, b.pid(), err)
 	}
 	b.stop()
+	if err := b.ha.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.ha.wg.Wait()
 	b.start(b.settings) // and a good one is taken, without a word from the agent
 	b.eventually("more.test", "one")
 }
@@ -482,8 +501,11 @@ func TestForeignChangesAreUndone(t *testing.T) {
 	b := newBench(t)
 	b.news <- city(ports{"web": {app(t, "web")}})
 	b.eventually("web.test", "web")
-	b.runtime("set server be_p.web.main/s1 state maint")
+	b.runtime("set server " + b.home("web") + "/s1 state maint")
 	b.runtime("del map " + b.settings.MapFile() + " web.test")
+	b.eventually("web.test", "web")
+	b.runtime("del map " + b.settings.MapFile() + " SPARE_1.") // web moves to another spare, and nothing to its old one
+	b.until("the move", func() bool { return b.home("web") == "spare_2" })
 	b.eventually("web.test", "web")
 }
 

@@ -14,8 +14,11 @@ const unknownBackend = "gear_unknown"
 //
 //   - hard-stop-after and mworker-max-reloads bound how many old workers, kept alive by long connections,
 //     stand beside the new one.
-//   - Without strict-limits, a host that allows fewer open files gets a HAProxy with fewer connections and not
-//     none: haproxy -c does not notice, so the check would not protect from it.
+//   - fd-hard-limit and not maxconn: HAProxy then makes maxconn fit the files that it may open itself, which nobody else
+//     knows: the unit's LimitNOFILE is lowered where the host, such as a container, allows less. With maxconn it
+//     would warn at each start, and run out of files under load instead of making new connections wait.
+//   - Without strict-limits, a host that allows too few open files still gets a HAProxy and not none: haproxy -c does
+//     not notice, so the check would not protect from it.
 //   - redispatch 1 sends every retry to another server, without the pause before a retry on the same one; with
 //     the short connect timeout, a dead server costs some of the request's time but not the request. After two
 //     failed connections it gets no more requests until a check has connected again.
@@ -29,7 +32,7 @@ const unknownBackend = "gear_unknown"
 const headText = `# Written by gear, do not edit: it is written anew at each change.
 global
     description %[1]s
-    maxconn %[2]d
+    fd-hard-limit %[2]d
     no strict-limits
     stats socket %[3]s mode 600 level admin expose-fd listeners
     stats timeout 1m
@@ -92,8 +95,12 @@ func headWith(s Settings, id string) string {
 	for _, b := range s.Bind {
 		fmt.Fprintf(&binds, "    bind %s%s\n", b, v6only(b.Addr().Is6()))
 	}
-	return fmt.Sprintf(headText, id, s.MaxConn, s.Socket, user.String(), binds.String(), s.MapFile())
+	return fmt.Sprintf(headText, id, openFiles(s.MaxConn), s.Socket, user.String(), binds.String(), s.MapFile())
 }
+
+// openFiles gives the files that HAProxy needs for n connections: two each, and some for its listeners, sockets and
+// threads.
+func openFiles(n int) int { return 2*n + 64 }
 
 // v6only keeps [::]:80 from claiming IPv4 too, which would clash with a line for 0.0.0.0:80.
 func v6only(is6 bool) string {

@@ -20,7 +20,7 @@ func Render(d api.Directory, s Settings) Config {
 	r.index(d)
 	reserved := r.defaultNames()
 	r.aliases(d.Aliases, reserved)
-	c := Config{MapFile: s.MapFile(), Backends: r.backends(), Hosts: r.sortedHosts(), Skipped: slices.Compact(slices.Sorted(slices.Values(r.skipped)))}
+	c := Config{MapFile: s.MapFile(), Backends: slices.Concat(r.backends(), spareBackends(s.Spares, s.MinSlots)), Hosts: r.sortedHosts(), Skipped: slices.Compact(slices.Sorted(slices.Values(r.skipped)))}
 	c.Head, c.HeadID = head(s)
 	return c
 }

@@ -12,7 +12,7 @@ import (
 
 // settings listen on a fixed address.
 func settings() router.Settings {
-	return router.Settings{Bind: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[::]:80")}, Domain: "apps.example.com"}
+	return router.Settings{Bind: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[::]:80")}, Domain: "apps.example.com", Spares: 2}
 }
 
 // shop is a small cluster: two hosts, four services, aliases.

@@ -3,9 +3,21 @@
 //
 // Render, Diff and the printers are pure. Render makes a Config of the cluster's directory; Diff compares it with
 // what HAProxy runs and answers with commands for HAProxy's runtime socket where they are enough (endpoints come
-// and go, host names move) and with a reload where they are not (a backend is new, or has outgrown its slots). Run
-// is the daemon: it follows the directory, keeps the files on disk current, and asks HAProxy itself what it runs
-// instead of believing its own memory.
+// and go, host names move, services are new) and with a reload where they are not (no spare is left, a backend has
+// outgrown its slots, the head differs). Run is the daemon: it follows the directory, keeps the files on disk current,
+// and asks HAProxy itself what it runs instead of believing its own memory.
+//
+// # Spares
+//
+// A reload costs a second of CPU, and a new backend would need one. So the configuration holds spares: backends
+// spare_1, spare_2, ... with free slots. Requests find their backend through the map, so a new service is live once a
+// spare's slots have its endpoints and the map leads its host names there. Who lives in a spare is a line of the same
+// map, "SPARE_1. be_shop.web.http", which no request can reach. It is on disk and in HAProxy, hence known after a
+// restart of either. The next reload gives every service a backend of its own and frees all spares; it comes when it
+// is needed, or when half of the spares are taken and nothing has changed for Options.Still.
+//
+// The spare of a removed service has no host names and no servers at once, but gets a new owner only when HAProxy
+// says that no request is left in it: one that is sent again would reach the new owner's servers.
 //
 // Text that others wrote never becomes a directive: backend and server names are made of api.Name values, which have
 // one safe grammar; addresses are netip values without zones; host names stand in the map file alone. What does not
@@ -35,8 +47,9 @@ type Settings struct {
 	Domain   api.Hostname     // when set, each service with a TCP port gets SERVICE-PROJECT.DOMAIN
 	User     string           // user that HAProxy's workers run as; empty leaves them root
 	Chroot   string           // directory that workers are locked into; empty for none
-	MaxConn  int              // most connections at a time; 20000
+	MaxConn  int              // most connections at a time, about; 20000. Fewer where HAProxy may not open two files for each
 	MinSlots int              // fewest server slots of a backend; 8
+	Spares   int              // backends kept free for new services, each with MinSlots slots of about 7 KB; 16
 }
 
 // File gives the path of the configuration.
@@ -51,6 +64,7 @@ func (s Settings) Default() Settings {
 	s.Socket = cmp.Or(s.Socket, "/run/gear/haproxy.sock")
 	s.MaxConn = cmp.Or(s.MaxConn, 20000)
 	s.MinSlots = cmp.Or(s.MinSlots, 8)
+	s.Spares = cmp.Or(s.Spares, 16)
 	return s
 }
 
@@ -77,15 +91,14 @@ func (s Settings) Validate() error {
 	if s.Domain != "" {
 		errs = append(errs, s.Domain.Validate())
 	}
-	if s.MaxConn < 0 || s.MinSlots < 0 {
-		errs = append(errs, errors.New("router: numbers of connections and slots cannot be negative"))
+	if s.MaxConn < 0 || s.MinSlots < 0 || s.Spares < 0 {
+		errs = append(errs, errors.New("router: numbers of connections, slots and spares cannot be negative"))
 	}
 	return errors.Join(errs...)
 }
 
 // plain tells whether every byte of text is one that HAProxy takes literally outside quotes.
 func plain(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-", r))
-	}) < 0
+	const literal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
+	return strings.Trim(text, literal) == ""
 }

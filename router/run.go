@@ -34,6 +34,7 @@ type Options struct {
 	Period     time.Duration // how often HAProxy is asked whether it still runs what it should; 1s
 	Audit      time.Duration // how often HAProxy is asked for all it runs, so that foreign changes are undone; 30s
 	Retry      time.Duration // time until something refused is tried again; 15s
+	Still      time.Duration // time without a change after which a reload frees spares, when half are taken; 10m
 }
 
 // Run keeps HAProxy as the directory says until ctx ends. HAProxy itself is left running then, and
@@ -108,6 +109,7 @@ type driver struct {
 	reloaded time.Time
 	refused  string    // shape that HAProxy refused
 	retry    time.Time // when it may be tried again
+	changed  time.Time // when something was last to be done
 }
 
 func newDriver(o Options) *driver {
@@ -116,7 +118,8 @@ func newDriver(o Options) *driver {
 	o.Period = cmp.Or(o.Period, time.Second)
 	o.Audit = cmp.Or(o.Audit, 30*time.Second)
 	o.Retry = cmp.Or(o.Retry, 15*time.Second)
-	return &driver{o: o, files: files{settings: o.Settings, haproxy: o.HAProxy}}
+	o.Still = cmp.Or(o.Still, 10*time.Minute)
+	return &driver{o: o, changed: time.Now(), files: files{settings: o.Settings, haproxy: o.HAProxy}}
 }
 
 // start takes the last run's directory. Without one, and without files to start from, an empty
@@ -171,7 +174,9 @@ func (d *driver) pass(ctx context.Context) time.Duration {
 	if d.wanted == nil {
 		return d.o.Period
 	}
+	d.askIdle(s)
 	change := Diff(d.running, *d.wanted)
+	d.settle(&change)
 	d.save(ctx, change)
 	if err := d.send(s, &change); err != nil {
 		d.o.Logger.Warn("router: reloading instead", "err", err)
@@ -215,29 +220,73 @@ func (d *driver) revive(ctx context.Context) (*session, error) {
 	return d.await(ctx, startTime, func(*session) bool { return true })
 }
 
-// save keeps the files current, so that HAProxy is right also when somebody else starts it. With a
-// reload ahead they have the slots as rendered, otherwise as they are after the commands, without the backends that
-// are no longer wanted.
+// askIdle asks whether the spares of removed services are without requests now, so that they can be used again.
+func (d *driver) askIdle(s *session) {
+	for i, b := range d.running.Backends {
+		if !b.draining() || d.wanted.has(b.For) {
+			continue
+		}
+		idle, err := s.idle(b.ID)
+		if err != nil {
+			d.o.Logger.Warn("router: a spare backend stays taken", "backend", b.ID, "err", err)
+		}
+		d.running.Backends[i].Idle = idle
+	}
+}
+
+// settle asks for a reload when nothing has changed for long and the spares run low: the next burst of new services
+// then finds them free.
+func (d *driver) settle(change *Change) {
+	if !change.Empty() {
+		d.changed = time.Now()
+		return
+	}
+	if all, taken := d.running.spares(); taken > 0 && 2*taken >= all && time.Since(d.changed) >= d.o.Still {
+		change.Reload, change.Reason = true, ReasonStill
+	}
+}
+
+// save keeps the files current, so that HAProxy is right also when somebody else starts it. With a reload ahead they
+// have the backends as rendered; otherwise, or when that is refused, they are what runs after the commands. Those have
+// the same shape as before, so a new service in a spare costs no check.
 func (d *driver) save(ctx context.Context, change Change) {
 	c := change.After
 	if change.Reload {
 		c = *d.wanted
 	}
-	c.Backends = slices.DeleteFunc(slices.Clone(c.Backends), func(b Backend) bool { return !d.wanted.has(b.ID) })
-	d.put(ctx, c)
-}
-
-// put writes a configuration. One that HAProxy refuses is not tried again at each pass.
-func (d *driver) put(ctx context.Context, c Config) {
-	shape := c.shape()
-	if shape == d.refused && time.Now().Before(d.retry) {
+	if d.put(ctx, c) || !change.Reload {
 		return
 	}
-	d.refused = ""
-	if err := d.files.write(ctx, c); err != nil && ctx.Err() == nil {
+	if err := d.keep(ctx, change.After); err != nil && ctx.Err() == nil {
+		d.o.Logger.Error("router: the files are older than what HAProxy runs", "err", err)
+	}
+}
+
+// put writes a configuration and tells whether the files are current with it. One that HAProxy refuses is not tried
+// again at each pass.
+func (d *driver) put(ctx context.Context, c Config) bool {
+	shape := c.shape()
+	held := shape == d.refused && time.Now().Before(d.retry)
+	if held && d.files.checked != shape {
+		return false
+	}
+	if !held {
+		d.refused = ""
+	}
+	err := d.files.write(ctx, c)
+	if err != nil && ctx.Err() == nil {
 		d.o.Logger.Error("router: the new configuration is not used; HAProxy runs on with the old one", "err", err)
 		d.refused, d.retry = shape, time.Now().Add(d.o.Retry)
 	}
+	return err == nil
+}
+
+// keep writes what runs, as far as it is certain that HAProxy starts from it: with another head, only the map.
+func (d *driver) keep(ctx context.Context, running Config) error {
+	if running.HeadID == d.wanted.HeadID && running.shape() == d.files.checked {
+		return d.files.write(ctx, running)
+	}
+	return d.files.replace(d.o.Settings.MapFile(), running.Map())
 }
 
 // send carries out the commands. When one is not answered as it should be, what runs is no longer

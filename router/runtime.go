@@ -120,7 +120,29 @@ func (s *session) running(mapFile string) (Config, error) {
 		return c, err
 	}
 	c.Hosts = parseMap(hosts)
+	c.readMarkers()
 	return c, nil
+}
+
+// Columns of "show stat": what waits and what runs in a backend.
+const (
+	colName, colKind, colQueued, colCurrent = 0, 1, 2, 4
+)
+
+// idle tells whether no request is in a backend: none that waits, runs, or may be sent once more.
+func (s *session) idle(backend string) (bool, error) {
+	const backends = 2 // the kind of lines that are asked for
+	answer, err := s.ask(fmt.Sprintf("show stat %s %d -1", backend, backends))
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(answer) {
+		f := strings.Split(line, ",")
+		if len(f) > colCurrent && f[colName] == backend && f[colKind] == "BACKEND" {
+			return f[colQueued] == "0" && f[colCurrent] == "0", nil
+		}
+	}
+	return false, fmt.Errorf("HAProxy's answer about %q is not understood: %q", backend, answer)
 }
 
 // Columns of "show servers state", version 1, and the bits of the administrative state that mean
@@ -136,7 +158,7 @@ func parseServers(text string) ([]Backend, error) {
 	byID := map[string]*Backend{}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
-		if len(f) < stateColumns || f[0] == "#" || !strings.HasPrefix(f[colBackend], "be_") {
+		if len(f) < stateColumns || f[0] == "#" || !ownsID(f[colBackend]) {
 			continue
 		}
 		b := byID[f[colBackend]]
@@ -157,7 +179,7 @@ func parseServers(text string) ([]Backend, error) {
 	for _, b := range byID {
 		out = append(out, *b)
 	}
-	slices.SortFunc(out, func(a, b Backend) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(out, func(a, b Backend) int { return compareIDs(a.ID, b.ID) })
 	return out, nil
 }
 
