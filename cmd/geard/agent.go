@@ -68,6 +68,7 @@ type agentDaemon struct {
 	master *client.Client
 	mesh   *mesh.Node
 	agent  *geard.Agent
+	host   *realhost.Host
 	names  *dnsd.Table
 	dns    *dnsd.Server
 }
@@ -103,10 +104,10 @@ func (d *agentDaemon) newAgent(socket string) error {
 		return err
 	}
 	d.mesh.Join(d.id.Peers)
-	host := realhost.New(podstate.Host(), systemd.New(), eng, d.log)
+	d.host = realhost.New(podstate.Host(), systemd.New(), eng, d.log)
 	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, Domain: d.id.Domain, Version: version.Version,
-		Capacity: capacity, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: host,
-		Peers: peerClient{d.peerHTTP()}, Explain: host, Log: d.log})
+		Capacity: capacity, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
+		Peers: peerClient{d.peerHTTP()}, Explain: d.host, Log: d.log})
 	return err
 }
 
@@ -122,7 +123,7 @@ func (d *agentDaemon) newNames() error {
 func (d *agentDaemon) run(ctx context.Context) error {
 	d.setNames()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.renew} {
+	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.renew, d.host.KeepEngine} {
 		g.Go(func() error { return part(ctx) })
 	}
 	ready(d.log)
