@@ -80,6 +80,7 @@ func startEnv(h host, tree string, hs []hierarchy) []string {
 	}
 	return []string{
 		"LAB_HOST=" + h.name, "LAB_DIR=" + h.dir, "LAB_TREE=" + tree,
+		"LAB_DISK_DIRS=" + strings.Join(diskDirs(), "\n"),
 		"LAB_CGROUPS=" + strings.Join(dirs, "\n"), "LAB_MOUNTS=" + strings.Join(mounts, "\n"),
 	}
 }

@@ -42,6 +42,10 @@ type Config struct {
 	// AptSources are the files that say where Debian packages come from.
 	// Default: this machine's /etc/apt/sources.list and sources.list.d.
 	AptSources []string
+	// Disk, if not 0, is the size in MiB of an ext4 file system of each host's own, in a file, that holds
+	// its /var/lib/gear and /etc/systemd/system: it can be full, and can lose what was not synced
+	// ([Lab.PowerCut]). It is made with the host.
+	Disk int64
 	// Progress is told of each finished step; nil means nobody listens. It
 	// is called from several goroutines, one call at a time.
 	Progress func(Step)
@@ -96,6 +100,9 @@ func (c Config) validate() error {
 	}
 	if !suiteArg.MatchString(c.Suite) {
 		errs = append(errs, fmt.Errorf("suite %q: want a Debian release, like \"bookworm\"", c.Suite))
+	}
+	if c.Disk < 0 {
+		errs = append(errs, fmt.Errorf("disk of %d MiB: want 0 for none, or a size", c.Disk))
 	}
 	for _, dir := range []string{c.StateDir, c.CacheDir} {
 		// The overlay's option string splits at these.

@@ -8,6 +8,7 @@
 #   LAB_CGROUPS  the host's cgroup directories on the outer machine, one a line
 #   LAB_MOUNTS   what to mount in the host: "TYPE OPTIONS NAME", one a line;
 #                NAME is a directory below /sys/fs/cgroup, or "." for pure v2
+#   LAB_DISK_DIRS  the directories that live in the host's disk.img, if it has one, one a line
 set -eu
 
 # Stage 1 still sees the outer machine's mounts. It joins the host's cgroups
@@ -31,6 +32,23 @@ mount -t overlay -o "lowerdir=$LAB_TREE,upperdir=$LAB_DIR/upper,workdir=$LAB_DIR
 # overlay2 cannot have its own upper layer on an overlay: docker gets a real directory.
 mkdir -p "$root/var/lib/docker"
 mount --bind "$LAB_DIR/docker" "$root/var/lib/docker"
+
+# A host's own file system, for faults of disks. What a directory had before moves there once.
+if [ -e "$LAB_DIR/disk.img" ]; then
+	disk=$LAB_DIR/disk
+	mkdir -p "$disk"
+	mount -t ext4 -o loop "$LAB_DIR/disk.img" "$disk"
+	for dir in $LAB_DISK_DIRS; do
+		mkdir -p "$root/$dir"
+		if [ ! -e "$disk/$dir" ]; then
+			mkdir -p "$disk/$dir.new"
+			cp -a "$root/$dir/." "$disk/$dir.new/"
+			mv "$disk/$dir.new" "$disk/$dir"
+		fi
+		mount --bind "$disk/$dir" "$root/$dir"
+	done
+	umount -l "$disk"
+fi
 
 # /proc/sys outside of net is the outer machine's: read-only, as systemd-nspawn has it.
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"

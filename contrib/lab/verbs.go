@@ -34,7 +34,7 @@ func (l *Lab) Up(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := l.makeHosts(n, s); err != nil {
+	if err := l.makeHosts(ctx, n, s); err != nil {
 		return err
 	}
 	names := make([]string, n)
@@ -106,13 +106,13 @@ func (l *Lab) decideSubnet(ctx context.Context) (netip.Prefix, error) {
 
 // makeHosts gives h1 to hN a disk, before any of them boots, so that every
 // host's /etc/hosts can name all.
-func (l *Lab) makeHosts(n int, s state) error {
+func (l *Lab) makeHosts(ctx context.Context, n int, s state) error {
 	for i := range n {
 		h, err := l.host(fmt.Sprintf("h%d", i+1), s.Subnet)
 		if err != nil {
 			return err
 		}
-		if err := newDisk(h); err != nil {
+		if err := errors.Join(newDisk(h), l.makeImage(ctx, h)); err != nil {
 			return err
 		}
 	}
