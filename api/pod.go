@@ -74,6 +74,7 @@ type ContainerStatus struct {
 	Name     Name      `json:"name"`
 	Unit     string    `json:"unit" doc:"Its systemd unit"`
 	State    RunState  `json:"state"`
+	Init     bool      `json:"init,omitempty" doc:"It runs to its end before the others start"`
 	Ready    bool      `json:"ready,omitempty"`
 	ID       string    `json:"id,omitempty" doc:"The engine's id of the container"`
 	Started  time.Time `json:"started,omitzero"`
@@ -92,4 +93,5 @@ const (
 	RunBackOff RunState = "backoff" // ended or could not start; started again when the back-off is over
 	RunRunning RunState = "running"
 	RunStopped RunState = "stopped" // asked to stop
+	RunDone    RunState = "done"    // an init container that has ended well
 )

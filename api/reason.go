@@ -11,6 +11,8 @@ const (
 	ReasonImagePull      Reason = "ImagePull"      // the image could not be fetched
 	ReasonNotReady       Reason = "NotReady"       // the readiness check has not passed
 	ReasonExited         Reason = "Exited"         // the container ended
+	ReasonUnhealthy      Reason = "Unhealthy"      // the start-up or liveness check failed too often; it is started anew
+	ReasonWaiting        Reason = "Waiting"        // waits for other containers of its pod
 	ReasonOOMKilled      Reason = "OOMKilled"      // the kernel killed it over its memory limit
 	ReasonCreateFailed   Reason = "CreateFailed"   // the engine refused to create or start it
 	ReasonEngineDown     Reason = "EngineDown"     // dockerd does not answer; what runs, runs on

@@ -28,6 +28,9 @@ type ServiceSpec struct {
 
 // PodTemplate is what a service's pods are made from; a Pod carries a copy.
 type PodTemplate struct {
+	InitContainers []Container `json:"initContainers,omitempty" doc:"Run one after the other, each to success, before the containers start" maxItems:"16"`
+	ShareProcesses bool        `json:"shareProcesses,omitempty" doc:"All containers of the pod see each other's processes"`
+
 	Containers []Container       `json:"containers" doc:"The pod's containers; they share network and volumes" minItems:"1" maxItems:"16"`
 	Volumes    []Volume          `json:"volumes,omitempty" doc:"Directories that outlive the containers" maxItems:"32"`
 	Env        map[string]string `json:"env,omitempty" doc:"Environment of every container of the pod; a container's own wins"`
@@ -46,7 +49,10 @@ type Container struct {
 	WorkDir    string            `json:"workDir,omitempty" doc:"Absolute path of the working directory" maxLength:"4096"`
 	Mounts     []Mount           `json:"mounts,omitempty" doc:"Where the pod's volumes appear in this container" maxItems:"32"`
 	Resources  Resources         `json:"resources,omitzero" doc:"What the container needs and may use at most"`
+	After      []Name            `json:"after,omitempty" doc:"Containers of the pod that are ready before this one starts" maxItems:"15"`
+	Startup    *Check            `json:"startup,omitempty" doc:"Tells when the container has started; until then it is asked nothing else, and for too long it is started anew"`
 	Ready      *Check            `json:"ready,omitempty" doc:"Tells when the container can serve; without it, as soon as it runs"`
+	Live       *Check            `json:"live,omitempty" doc:"Tells whether the container still works; one that does not is started anew"`
 	StopSignal string            `json:"stopSignal,omitempty" doc:"Signal that asks the container to end; the image's, else SIGTERM" pattern:"^SIG[A-Z0-9+-]{2,12}$"`
 	StopGrace  Duration          `json:"stopGrace,omitempty" doc:"Time between the stop signal and SIGKILL; 10s when left out"`
 }
@@ -57,13 +63,16 @@ type Resources struct {
 	Memory Bytes `json:"memory,omitempty" doc:"Memory, such as 256Mi" example:"256Mi"`
 }
 
-// Check is how a container is asked whether it is ready: exactly one of TCP, HTTP and Command.
+// Check is how a container is asked how it is: exactly one of TCP, HTTP, GRPC and Command.
 type Check struct {
 	TCP      *TCPCheck  `json:"tcp,omitempty" doc:"Passes when the port accepts a connection"`
 	HTTP     *HTTPCheck `json:"http,omitempty" doc:"Passes when GET answers 200 to 399"`
+	GRPC     *GRPCCheck `json:"grpc,omitempty" doc:"Passes when grpc.health.v1.Health/Check answers SERVING"`
 	Command  []string   `json:"command,omitempty" doc:"Run in the container; passes on exit status 0"`
 	Interval Duration   `json:"interval,omitempty" doc:"Time between two checks; 2s when left out"`
 	Timeout  Duration   `json:"timeout,omitempty" doc:"A check that takes longer fails; 2s when left out"`
+	Delay    Duration   `json:"delay,omitempty" doc:"Time from the start to the first check"`
+	Failures int        `json:"failures,omitempty" doc:"Failures in a row that count; when left out, 2 of ready, 3 of live, 30 of startup" minimum:"0" maximum:"1000"`
 }
 
 // TCPCheck names a port of the pod.

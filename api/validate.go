@@ -96,6 +96,9 @@ func (s *Service) Default() {
 
 // Default fills in what a template leaves out.
 func (t *PodTemplate) Default() {
+	for i := range t.InitContainers {
+		t.InitContainers[i].defaults(false)
+	}
 	for i := range t.Containers {
 		t.Containers[i].defaults(len(t.Containers) == 1)
 	}
@@ -122,16 +125,8 @@ func (c *Container) defaults(only bool) {
 	if c.StopGrace == 0 {
 		c.StopGrace = DefaultStopGrace
 	}
-	if k := c.Ready; k != nil {
-		if k.Interval == 0 {
-			k.Interval = DefaultCheckPeriod
-		}
-		if k.Timeout == 0 {
-			k.Timeout = DefaultCheckPeriod
-		}
-		if k.HTTP != nil && k.HTTP.Path == "" {
-			k.HTTP.Path = "/"
-		}
+	for _, k := range []*Check{c.Startup, c.Ready, c.Live} {
+		k.defaults()
 	}
 }
 
@@ -191,13 +186,10 @@ func (f *faults) template(at string, t *PodTemplate) {
 	if len(t.Containers) == 0 {
 		f.addf(at+".containers", "a pod needs at least one container")
 	}
-	f.unique(at+".containers", len(t.Containers), func(i int) (string, error) {
-		name := t.Containers[i].Name
-		if name == "net" {
-			return "", fmt.Errorf("the name %q is taken by the pod's network; choose another", name)
-		}
-		return string(name), name.Validate()
-	})
+	f.order(at, t)
+	for i := range t.InitContainers {
+		f.container(fmt.Sprintf("%s.initContainers[%d]", at, i), &t.InitContainers[i], t)
+	}
 	for i := range t.Containers {
 		f.container(fmt.Sprintf("%s.containers[%d]", at, i), &t.Containers[i], t)
 	}
@@ -251,6 +243,7 @@ func (f *faults) container(at string, c *Container, t *PodTemplate) {
 		}
 		return m.Path, absolutePath(m.Path)
 	})
+	f.check(at+".startup", c.Startup)
 	f.check(at+".ready", c.Ready)
 }
 
@@ -270,6 +263,11 @@ func (f *faults) check(at string, c *Check) {
 			f.add(at+".http.path", urlPath(c.HTTP.Path))
 		}
 	}
+	if c.GRPC != nil {
+		given++
+		f.add(at+".grpc.port", socket(c.GRPC.Port, TCP))
+		f.add(at+".grpc.service", plainText(c.GRPC.Service))
+	}
 	if len(c.Command) > 0 {
 		given++
 		for _, a := range c.Command {
@@ -277,7 +275,10 @@ func (f *faults) check(at string, c *Check) {
 		}
 	}
 	if given != 1 {
-		f.addf(at, "has %d kinds of check; give exactly one of tcp, http and command", given)
+		f.addf(at, "has %d kinds of check; give exactly one of tcp, http, grpc and command", given)
+	}
+	if c.Failures < 0 || c.Failures > 1000 {
+		f.addf(at+".failures", "is %d; 1 to 1000 are allowed", c.Failures)
 	}
 }
 

@@ -61,12 +61,12 @@ func (a *Agent) progressOf(uid api.UID) Progress {
 // runs gives the states of a pod's containers, waiting for those that have not run yet.
 func (a *Agent) runs(p api.Pod) []api.ContainerStatus {
 	var out []api.ContainerStatus
-	for _, c := range p.Spec.Template.Containers {
+	for i, c := range p.Spec.Template.All() {
 		s, err := a.cfg.Dirs.LoadRun(p.Metadata.UID, c.Name)
 		if err != nil || s.State == "" {
 			s = api.ContainerStatus{State: api.RunWaiting}
 		}
-		s.Name = c.Name
+		s.Name, s.Init = c.Name, i < len(p.Spec.Template.InitContainers)
 		out = append(out, s)
 	}
 	return out

@@ -161,7 +161,7 @@ func redactEnv(t *api.PodTemplate) {
 		}
 	}
 	hide(t.Env)
-	for _, c := range t.Containers {
+	for _, c := range t.All() {
 		hide(c.Env)
 	}
 }

@@ -53,8 +53,12 @@ func phaseOf(a Actual, runs []api.ContainerStatus, g Progress) (api.Phase, api.R
 
 func containerPhase(c api.ContainerStatus) (api.Phase, api.Reason) {
 	switch {
+	case c.State == api.RunDone:
+		return api.PhaseRunning, ""
 	case c.State == api.RunBackOff:
 		return api.PhaseBackOff, c.Reason
+	case c.Init:
+		return api.PhaseStarting, api.ReasonWaiting
 	case c.State != api.RunRunning:
 		return api.PhaseStarting, api.ReasonNotReady
 	case !c.Ready:

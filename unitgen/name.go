@@ -40,8 +40,8 @@ func NetUnit(project, pod api.Name) string {
 	return fmt.Sprintf("%s%s-%s-net.service", Prefix, project, pod)
 }
 
-// ContainerUnit gives the service of a container: the first has the pod's name alone,
-// "gear-shop-web-7f3k2.service", the others add their own.
+// ContainerUnit gives the service of a container: the first that is no init container has the pod's
+// name alone, "gear-shop-web-7f3k2.service", the others add their own.
 //
 // Service names are for people and are not escaped, so two pods could want one name (project a,
 // pod b-c and project a-b, pod c). The uid in each file's head tells whose it is.
@@ -50,6 +50,16 @@ func ContainerUnit(project, pod, container api.Name, first bool) string {
 		return fmt.Sprintf("%s%s-%s.service", Prefix, project, pod)
 	}
 	return fmt.Sprintf("%s%s-%s-%s.service", Prefix, project, pod, container)
+}
+
+// ContainerUnits gives the services of a pod's containers, the init containers' first.
+func ContainerUnits(pod api.Pod) []string {
+	t := &pod.Spec.Template
+	var out []string
+	for i, c := range t.All() {
+		out = append(out, ContainerUnit(pod.Metadata.Project, pod.Metadata.Name, c.Name, i == len(t.InitContainers)))
+	}
+	return out
 }
 
 // slicePart escapes a name for a slice, whose every "-" opens a new level. A name of many hyphens

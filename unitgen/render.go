@@ -2,6 +2,7 @@ package unitgen
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"gearmesh.dev/api"
@@ -37,7 +38,7 @@ func Render(pod api.Pod) ([]File, error) {
 	r.projectSlice()
 	r.podSlice()
 	r.net()
-	for i := range pod.Spec.Template.Containers {
+	for i := range pod.Spec.Template.All() {
 		r.container(i)
 	}
 	if r.err != nil {
@@ -48,11 +49,7 @@ func Render(pod api.Pod) ([]File, error) {
 
 // Wants gives the units of a pod that gear.target starts at boot: its containers; they require the rest.
 func Wants(pod api.Pod) []string {
-	var out []string
-	for i, c := range pod.Spec.Template.Containers {
-		out = append(out, ContainerUnit(pod.Metadata.Project, pod.Metadata.Name, c.Name, i == 0))
-	}
-	return out
+	return ContainerUnits(pod)[len(pod.Spec.Template.InitContainers):]
 }
 
 // check refuses a pod whose names would make file names or commands of somebody's choosing. What
@@ -65,7 +62,7 @@ func check(pod api.Pod) error {
 		}
 	}
 	seen := map[api.Name]bool{"net": true}
-	for _, c := range pod.Spec.Template.Containers {
+	for _, c := range pod.Spec.Template.All() {
 		if err := c.Name.Validate(); err != nil {
 			return err
 		}
@@ -124,27 +121,21 @@ func (r *renderer) podSlice() {
 	p.yes("CPUAccounting")
 	p.yes("MemoryAccounting")
 	p.yes("TasksAccounting")
-	limits(p, r.pod.Spec.Template.Containers)
+	limits(p, &r.pod.Spec.Template)
 	r.add(PodSlice(m.Project, m.Name), p)
 }
 
 // limits writes what the pod's containers may use together. A container without a limit makes
 // the pod one without: the others' limits are theirs alone, and the engine holds each to its own.
-func limits(p *printer, containers []api.Container) {
-	var sum api.Resources
-	cpu, memory := len(containers) > 0, len(containers) > 0
-	for _, c := range containers {
-		cpu, memory = cpu && c.Resources.CPU > 0, memory && c.Resources.Memory > 0
-		sum.CPU += c.Resources.CPU
-		sum.Memory += c.Resources.Memory
+func limits(p *printer, t *api.PodTemplate) {
+	need := t.Needs()
+	if need.CPU > 0 {
+		p.percent("CPUQuota", need.CPU)
 	}
-	if cpu {
-		p.percent("CPUQuota", sum.CPU)
+	if need.Memory > 0 {
+		p.bytes("MemoryMax", need.Memory)
 	}
-	if memory {
-		p.bytes("MemoryMax", sum.Memory)
-	}
-	p.number("TasksMax", TasksPerContainer*max(1, len(containers)))
+	p.number("TasksMax", TasksPerContainer*max(1, len(t.Containers)))
 }
 
 func (r *renderer) net() {
@@ -175,7 +166,8 @@ func (r *renderer) net() {
 }
 
 func (r *renderer) container(i int) {
-	m, c := r.pod.Metadata, r.pod.Spec.Template.Containers[i]
+	m, t := r.pod.Metadata, &r.pod.Spec.Template
+	c, units := t.All()[i], ContainerUnits(r.pod)
 	p := r.podFile()
 	p.section("Unit")
 	p.text("Description", fmt.Sprintf("Gearmesh pod %s/%s, container %s", m.Project, m.Name, c.Name))
@@ -188,23 +180,58 @@ func (r *renderer) container(i int) {
 	p.units("PartOf", net)
 	// After alone: dockerd may die or be restarted, and no pod stops with it.
 	p.units("After", net, "docker.service")
+	r.order(p, i, units)
 	p.number("StartLimitIntervalSec", 0)
-	r.service(p, c)
-	p.section("Install")
-	p.units("WantedBy", Target)
-	r.add(ContainerUnit(m.Project, m.Name, c.Name, i == 0), p)
+	r.service(p, c, i < len(t.InitContainers))
+	if i >= len(t.InitContainers) {
+		p.section("Install")
+		p.units("WantedBy", Target)
+	}
+	r.add(units[i], p)
 }
 
-func (r *renderer) service(p *printer, c api.Container) {
+// order makes a container's unit wait for the ones before it: Type=oneshot and Type=notify make After=
+// mean "has ended well" and "is ready". When one of them fails at first, systemd goes on with those that wait;
+// gear-run then waits itself. After= alone for containers: that one restarts must not start
+// another one that its operator has stopped.
+func (r *renderer) order(p *printer, i int, units []string) {
+	t := &r.pod.Spec.Template
+	if inits := units[:min(i, len(t.InitContainers))]; len(inits) > 0 {
+		p.units("Wants", inits...)
+		p.units("After", inits...)
+	}
+	var after []string
+	for j, c := range t.Containers {
+		if i >= len(t.InitContainers) && slices.Contains(t.All()[i].After, c.Name) {
+			after = append(after, units[len(t.InitContainers)+j])
+		}
+	}
+	if len(after) > 0 {
+		p.units("After", after...)
+	}
+}
+
+func (r *renderer) service(p *printer, c api.Container, init bool) {
 	p.section("Service")
-	p.word("Type", "notify")
+	if init {
+		p.word("Type", "oneshot")
+		p.yes("RemainAfterExit")
+	} else {
+		p.word("Type", "notify")
+	}
 	p.word("NotifyAccess", "main")
 	p.command("ExecStart", Runner, "run", string(r.pod.Metadata.UID)+"/"+string(c.Name))
-	p.word("Restart", "always")
+	if init {
+		p.word("Restart", "on-failure")
+	} else {
+		p.word("Restart", "always")
+	}
 	p.word("RestartSec", "100ms") // the back-off lives in gear-run, which remembers
 	p.word("TimeoutStartSec", "infinity")
 	p.span("TimeoutStopSec", grace(c)+stopSlack)
-	p.span("WatchdogSec", watchdog)
+	if !init {
+		p.span("WatchdogSec", watchdog)
+	}
 	p.word("KillMode", "mixed")
 	p.word("Slice", RunSlice)
 	p.number("OOMScoreAdjust", -900)

@@ -24,6 +24,13 @@ func shop() api.Pod {
 		api.Container{Name: "log", Image: "log", Resources: api.Resources{CPU: 255, Memory: 64 << 20}})
 }
 
+// ordered has two init containers, and a container that waits for another.
+func ordered() api.Pod {
+	p := pod("my-shop", "web-7f3k2", api.Container{Name: "main", After: []api.Name{"db"}}, api.Container{Name: "db"})
+	p.Spec.Template.InitContainers = []api.Container{{Name: "schema"}, {Name: "seed"}}
+	return p
+}
+
 func render(t testing.TB, p api.Pod) []unitgen.File {
 	t.Helper()
 	files, err := unitgen.Render(p)
@@ -36,6 +43,7 @@ func render(t testing.TB, p api.Pod) []unitgen.File {
 func TestRenderGolden(t *testing.T) {
 	pods := map[string]api.Pod{
 		"two-containers": shop(),
+		"ordered":        ordered(),
 		"no-limits":      pod("shop", "web-1", api.Container{Name: "main", Resources: api.Resources{CPU: 500}}, api.Container{Name: "log"}),
 	}
 	for name, p := range pods {

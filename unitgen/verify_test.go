@@ -6,14 +6,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gearmesh.dev/api"
 )
 
 // systemd-analyze verify reads unit files without a running systemd. It exits with 0 on lines it
 // ignores, so what counts is that it says nothing of our files but that gear-run is not installed here.
 func TestSystemdAcceptsTheUnits(t *testing.T) {
+	for name, p := range map[string]api.Pod{"two containers": shop(), "init containers": ordered()} {
+		t.Run(name, func(t *testing.T) { verifies(t, p) })
+	}
+}
+
+func verifies(t *testing.T, p api.Pod) {
+	t.Helper()
 	dir := t.TempDir()
 	argv := []string{"verify", "--man=no"}
-	for _, f := range render(t, shop()) {
+	for _, f := range render(t, p) {
 		path := filepath.Join(dir, f.Name)
 		if err := os.WriteFile(path, []byte(f.Text), 0o644); err != nil {
 			t.Fatal(err)

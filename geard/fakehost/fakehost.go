@@ -106,7 +106,7 @@ func (h *Host) Pull(_ context.Context, p api.Pod) error {
 	if h.callLocked("pull", p) {
 		return ErrCrash
 	}
-	for _, c := range p.Spec.Template.Containers {
+	for _, c := range p.Spec.Template.All() {
 		if h.Missing[c.Image] {
 			return geard.Because(api.ReasonImagePull, fmt.Errorf("image %q: not found", c.Image))
 		}
@@ -127,8 +127,11 @@ func (h *Host) Start(_ context.Context, p api.Pod) error {
 		x.up = true
 		x.started++
 	}
-	for _, c := range p.Spec.Template.Containers {
+	for i, c := range p.Spec.Template.All() {
 		s := api.ContainerStatus{Name: c.Name, State: api.RunRunning, Ready: true, Started: time.Now()}
+		if i < len(p.Spec.Template.InitContainers) {
+			s.State, s.Ready = api.RunDone, false
+		}
 		if err := h.Dirs.SaveRun(p.Metadata.UID, c.Name, s); err != nil {
 			return err
 		}

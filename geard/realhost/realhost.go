@@ -91,14 +91,8 @@ func (h *Host) installed(p api.Pod) bool {
 	return true
 }
 
-// containerUnits gives the units of a pod's containers, in their order.
-func containerUnits(p api.Pod) []string {
-	var out []string
-	for i, c := range p.Spec.Template.Containers {
-		out = append(out, unitgen.ContainerUnit(p.Metadata.Project, p.Metadata.Name, c.Name, i == 0))
-	}
-	return out
-}
+// containerUnits gives the units of a pod's containers, in the order in which they start.
+func containerUnits(p api.Pod) []string { return unitgen.ContainerUnits(p) }
 
 func up(p api.Pod, units map[string]systemd.Unit) bool {
 	for _, name := range containerUnits(p) {
@@ -119,7 +113,7 @@ func (h *Host) stopped(p api.Pod, units map[string]systemd.Unit) bool {
 		if units[name].Load == "masked" {
 			return true
 		}
-		run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.Containers[i].Name)
+		run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.All()[i].Name)
 		if err == nil && run.State == api.RunStopped && (units[name].Active == "" || units[name].Active == "inactive") {
 			return true
 		}
@@ -158,7 +152,7 @@ func (h *Host) Install(ctx context.Context, p api.Pod) error {
 // Pull implements geard.Machine. An image that is here is not asked for again: a tag that should
 // mean something new needs a new name.
 func (h *Host) Pull(ctx context.Context, p api.Pod) error {
-	for _, c := range p.Spec.Template.Containers {
+	for _, c := range p.Spec.Template.All() {
 		if err := h.pull(ctx, c.Image); err != nil {
 			return err
 		}

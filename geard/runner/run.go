@@ -38,6 +38,7 @@ type run struct {
 	Config
 	pod     api.Pod
 	spec    api.Container
+	init    bool // runs to its end before the others start
 	net     podstate.Net
 	links   []api.LinkTarget
 	history history
@@ -54,7 +55,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 	code, err := r.start(ctx)
 	if ctx.Err() != nil {
 		r.keep.set(func(s *api.ContainerStatus) {
-			*s = api.ContainerStatus{Name: s.Name, Unit: s.Unit, State: api.RunStopped, Restarts: s.Restarts, Reason: api.ReasonStopped}
+			*s = api.ContainerStatus{Name: s.Name, Unit: s.Unit, Init: s.Init, State: api.RunStopped, Restarts: s.Restarts, Reason: api.ReasonStopped}
 		})
 		return 0, err
 	}
@@ -68,7 +69,7 @@ func load(c Config) (*run, error) {
 		return nil, err
 	}
 	r := &run{Config: c, pod: pod}
-	if r.spec, err = container(pod, c.Container); err != nil {
+	if r.spec, r.init, err = container(pod, c.Container); err != nil {
 		return nil, err
 	}
 	if r.net, err = c.Dirs.LoadNet(c.UID); err != nil {
@@ -81,6 +82,7 @@ func load(c Config) (*run, error) {
 	if err != nil {
 		c.Log.Warn("the last state of the container could not be read", "error", err)
 	}
+	last.Init = r.init
 	last.Name, last.Unit = c.Container, c.Unit(pod, c.Container)
 	r.history = loadHistory(r.file(".history"))
 	r.keep = &keeper{dirs: c.Dirs, uid: c.UID, notify: c.Notify, log: c.Log, status: last}
@@ -136,7 +138,7 @@ func (r *run) look(ctx context.Context) (int, error) {
 
 // fresh makes a new container when the next try is due.
 func (r *run) fresh(ctx context.Context) (int, error) {
-	if !r.backOff(ctx) {
+	if !r.turn(ctx) || !r.backOff(ctx) {
 		return 0, nil
 	}
 	return r.create(ctx)
@@ -195,7 +197,7 @@ func (r *run) create(ctx context.Context) (int, error) {
 		if !s.Started.IsZero() {
 			s.Restarts++
 		}
-		s.State, s.Ready, s.ID, s.Started = api.RunRunning, r.spec.Ready == nil, id, now
+		s.State, s.Ready, s.ID, s.Started = api.RunRunning, r.readyAtOnce(), id, now
 		r.sayReady(s, nil)
 	})
 	return r.supervise(ctx, id, now)
@@ -232,7 +234,7 @@ func (r *run) notCreated(ctx context.Context, id string, cause error) (int, erro
 
 // adopt takes over a running container, with its readiness as it was: nothing has happened to it.
 func (r *run) adopt(ctx context.Context, found engine.Container, last api.ContainerStatus) (int, error) {
-	ready := r.spec.Ready == nil || last.Ready && last.ID == found.ID
+	ready := r.readyAtOnce() || last.Ready && last.ID == found.ID
 	r.keep.set(func(s *api.ContainerStatus) {
 		s.State, s.Ready, s.ID, s.Started = api.RunRunning, ready, found.ID, found.Started
 		r.sayReady(s, nil)
@@ -240,11 +242,17 @@ func (r *run) adopt(ctx context.Context, found engine.Container, last api.Contai
 	return r.supervise(ctx, found.ID, found.Started)
 }
 
+// readyAtOnce tells whether the container is ready as soon as it runs.
+func (r *run) readyAtOnce() bool { return r.spec.Ready == nil && r.spec.Startup == nil && !r.init }
+
 // sayReady sets the reason that goes with s.Ready: while it serves, why the run before ended.
 func (r *run) sayReady(s *api.ContainerStatus, why error) {
 	s.Reason, s.Message = r.history.Reason, r.history.Message
 	if !s.Ready {
 		s.Reason, s.Message = api.ReasonNotReady, "the readiness check has not passed yet"
+		if r.init {
+			s.Message = "an init container: it has to end well first"
+		}
 		if why != nil {
 			s.Message = oneLine(why.Error(), 300)
 		}

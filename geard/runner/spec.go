@@ -68,12 +68,12 @@ func mounts(dirs podstate.Dirs, pod api.Pod, c api.Container) []engine.Mount {
 	return out
 }
 
-// container finds a container of a pod.
-func container(pod api.Pod, name api.Name) (api.Container, error) {
-	for _, c := range pod.Spec.Template.Containers {
+// container finds a container of a pod, and tells whether it is an init container.
+func container(pod api.Pod, name api.Name) (c api.Container, init bool, err error) {
+	for i, c := range pod.Spec.Template.All() {
 		if c.Name == name {
-			return c, nil
+			return c, i < len(pod.Spec.Template.InitContainers), nil
 		}
 	}
-	return api.Container{}, fmt.Errorf("pod %s/%s has no container %q", pod.Metadata.Project, pod.Metadata.Name, name)
+	return api.Container{}, false, fmt.Errorf("pod %s/%s has no container %q", pod.Metadata.Project, pod.Metadata.Name, name)
 }

@@ -168,6 +168,9 @@ func (r *run) remove(ctx context.Context, id string) error {
 // ended keeps why the container ended and takes it away.
 func (r *run) ended(ctx context.Context, out *output, ran time.Duration, code int) (int, error) {
 	out.rest(ctx)
+	if r.init && code == 0 {
+		return 0, r.done(ctx, out.id)
+	}
 	reason, message := api.ReasonExited, fmt.Sprintf("exit status %d", code)
 	// An engine that has just gone away cannot say so; then it was an exit like others.
 	if c, err := r.Engine.Inspect(ctx, out.id); err == nil && c.OOMKilled {

@@ -57,6 +57,12 @@ func (n *names) take(project, pod api.Name, t *api.PodTemplate) {
 func units(project, pod api.Name, t *api.PodTemplate) []string {
 	stem := string(project) + "-" + string(pod)
 	out := []string{stem, stem + "-net"}
+	if t.ShareProcesses {
+		out = append(out, stem+"-pids")
+	}
+	for i := range t.InitContainers {
+		out = append(out, stem+"-"+string(t.InitContainers[i].Name))
+	}
 	for i := range t.Containers {
 		if i > 0 {
 			out = append(out, stem+"-"+string(t.Containers[i].Name))

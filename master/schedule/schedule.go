@@ -30,12 +30,16 @@ type Request struct {
 	Placement api.Placement // an empty Spread means api.HostLabel
 }
 
-// NeedOf sums up what the containers of a template need.
+// NeedOf sums up what the containers of a template need; an init container, which runs alone, may need more.
 func NeedOf(t *api.PodTemplate) api.Resources {
 	var sum api.Resources
 	for i := range t.Containers {
 		sum.CPU += t.Containers[i].Resources.CPU
 		sum.Memory += t.Containers[i].Resources.Memory
+	}
+	for i := range t.InitContainers {
+		r := t.InitContainers[i].Resources
+		sum = api.Resources{CPU: max(sum.CPU, r.CPU), Memory: max(sum.Memory, r.Memory)}
 	}
 	return sum
 }
