@@ -89,9 +89,3 @@ func slotName(i int) string { return fmt.Sprintf("s%d", i+1) }
 func backendID(project, service, port api.Name) string {
 	return fmt.Sprintf("be_%s.%s.%s", project, service, port)
 }
-
-// has tells whether there is a backend with the id.
-func (c Config) has(id string) bool {
-	_, ok := slices.BinarySearchFunc(c.Backends, id, func(b Backend, id string) int { return compareIDs(b.ID, id) })
-	return ok
-}

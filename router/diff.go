@@ -49,14 +49,14 @@ func Diff(running, wanted Config) Change {
 		d.reload(ReasonHead, "")
 	}
 	services := slices.DeleteFunc(slices.Clone(wanted.Backends), func(b Backend) bool { return isSpare(b.ID) })
-	d.house(services)
-	d.backends(running.Backends, services)
+	d.house(running.Backends, services)
+	d.backends(services)
 	d.hosts(wanted.MapFile, wanted.Hosts)
 	d.Commands = append(d.Commands, d.last...)
 	return d.Change
 }
 
-// differ gathers a Change.
+// differ gathers a Change. After.Backends has the backends that run, at the same indexes.
 type differ struct {
 	Change
 	index   map[string]int  // backend id -> index in After.Backends
@@ -71,7 +71,7 @@ func (d *differ) reload(why Reason, what string) {
 	}
 }
 
-func (d *differ) backends(running, wanted []Backend) {
+func (d *differ) backends(wanted []Backend) {
 	kept := map[int]bool{}
 	for _, w := range wanted {
 		if i, ok := d.homes[w.ID]; ok {
@@ -82,7 +82,6 @@ func (d *differ) backends(running, wanted []Backend) {
 	for i, b := range d.After.Backends {
 		if !kept[i] {
 			d.slots(b, nil)
-			d.release(i, running[i])
 		}
 	}
 }

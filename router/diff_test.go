@@ -106,6 +106,15 @@ func obey(t *rapid.T, c *router.Config, command string) {
 		} else if f[4] == "maint" {
 			*slot = netip.AddrPort{}
 		}
+	case strings.HasPrefix(f[3], "SPARE_"):
+		i := slices.IndexFunc(c.Backends, func(b router.Backend) bool { return strings.ToUpper(b.ID)+"." == f[3] })
+		if i < 0 || (f[0] == "add") != (c.Backends[i].For == "") {
+			t.Fatalf("no such marker, or there twice: %q", command)
+		}
+		c.Backends[i].For = ""
+		if f[0] == "add" {
+			c.Backends[i].For = f[4]
+		}
 	case f[0] == "add":
 		c.Hosts = append(c.Hosts, router.Host{Name: api.Hostname(f[3]), Backend: f[4]})
 	default:

@@ -26,8 +26,10 @@ func FuzzRender(f *testing.F) {
 		c := router.Render(hostile(text, port), settings())
 		checkFile(t, c)
 		checkMap(t, c)
-		for _, command := range router.Diff(emptied(c), c).Commands {
-			checkCommand(t, command)
+		for _, running := range []router.Config{emptied(c), onlySpares(c)} {
+			for _, command := range router.Diff(running, c).Commands {
+				checkCommand(t, command)
+			}
 		}
 	})
 }
@@ -63,6 +65,13 @@ func emptied(c router.Config) router.Config {
 	for _, b := range c.Backends {
 		out.Backends = append(out.Backends, router.Backend{ID: b.ID, Slots: make([]netip.AddrPort, len(b.Slots))})
 	}
+	return out
+}
+
+// onlySpares is what runs before any of the services is there.
+func onlySpares(c router.Config) router.Config {
+	out := emptied(c)
+	out.Backends = slices.DeleteFunc(out.Backends, func(b router.Backend) bool { return !strings.HasPrefix(b.ID, "spare_") })
 	return out
 }
 

@@ -178,6 +178,7 @@ func TestSettingsValidate(t *testing.T) {
 		"user":           func(s *router.Settings) { s.User = "a\nb" },
 		"${HOME}":        func(s *router.Settings) { s.Chroot = "/${HOME}" },
 		"host name":      func(s *router.Settings) { s.Domain = "A_b" },
+		"and spares":     func(s *router.Settings) { s.Spares = -1 },
 		"cannot be nega": func(s *router.Settings) { s.MinSlots = -1 },
 	}
 	for want, spoil := range bad {

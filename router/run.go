@@ -220,10 +220,10 @@ func (d *driver) revive(ctx context.Context) (*session, error) {
 	return d.await(ctx, startTime, func(*session) bool { return true })
 }
 
-// askIdle asks whether the spares of removed services are without requests now, so that they can be used again.
+// askIdle asks whether spares without servers are without requests too, so that they can be used again.
 func (d *driver) askIdle(s *session) {
 	for i, b := range d.running.Backends {
-		if !b.draining() || d.wanted.has(b.For) {
+		if !b.draining() {
 			continue
 		}
 		idle, err := s.idle(b.ID)

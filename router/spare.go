@@ -70,28 +70,38 @@ func (c Config) spares() (all, taken int) {
 
 // house finds a home for each wanted backend: its own section, the spare that it lives in, or a free spare. For
 // those that are left, HAProxy must be reloaded.
-func (d *differ) house(wanted []Backend) {
+func (d *differ) house(running, wanted []Backend) {
 	lodgers := map[string]int{}
-	for i, b := range slices.Backward(d.After.Backends) {
-		if b.For != "" {
-			lodgers[b.For] = i
-		}
+	for i, b := range slices.Backward(running) {
+		lodgers[cmp.Or(b.For, b.ID)] = i
 	}
 	maps.Copy(lodgers, d.index) // its own section is better than a spare
-	free := d.freeSpares()
+	var homeless []Backend
 	for _, w := range wanted {
-		i, ok := lodgers[w.ID]
-		if !ok && len(free) > 0 && len(used(w.Slots)) <= len(d.After.Backends[free[0]].Slots) {
-			i, ok, free = free[0], true, free[1:]
-			d.After.Backends[i].For = w.ID
-			d.Commands = append(d.Commands, fmt.Sprintf("add map %s %s %s", d.After.MapFile, marker(d.After.Backends[i].ID), w.ID))
+		if i, ok := lodgers[w.ID]; ok {
+			d.homes[w.ID] = i
+		} else {
+			homeless = append(homeless, w)
 		}
-		if !ok {
+	}
+	d.release(running)
+	free := d.freeSpares()
+	for _, w := range homeless {
+		if len(free) == 0 || len(used(w.Slots)) > len(d.After.Backends[free[0]].Slots) {
 			d.reload(ReasonBackend, w.ID)
 			continue
 		}
-		d.homes[w.ID] = i
+		d.moveIn(w.ID, free[0])
+		free = free[1:]
 	}
+}
+
+// moveIn marks a free spare as taken. Its servers and host names follow, so that a spare which is not marked never has any.
+func (d *differ) moveIn(id string, spare int) {
+	b := &d.After.Backends[spare]
+	b.For = id
+	d.homes[id] = spare
+	d.Commands = append(d.Commands, fmt.Sprintf("add map %s %s %s", d.After.MapFile, marker(b.ID), id))
 }
 
 // freeSpares gives the indexes of the spares that somebody can move into. One with servers, or with a host name,
@@ -105,14 +115,16 @@ func (d *differ) freeSpares() (free []int) {
 	return free
 }
 
-// release frees a spare that had nothing left at the start of this change: no server, no host name, and no request.
-// A request that still ran could be sent once more by HAProxy, and would then reach the servers of the next owner.
-func (d *differ) release(i int, before Backend) {
-	if !before.draining() || !before.Idle || d.pointed[before.ID] {
-		return
+// release frees the spares that are no home and have nothing left: no server, no host name, and no request. A request
+// that still ran could be sent once more by HAProxy, and would then reach the servers of the next owner.
+func (d *differ) release(running []Backend) {
+	for i, b := range running {
+		if home, ok := d.homes[b.For]; ok && home == i || !b.draining() || !b.Idle || d.pointed[b.ID] {
+			continue
+		}
+		d.After.Backends[i].For = ""
+		d.Commands = append(d.Commands, fmt.Sprintf("del map %s %s", d.After.MapFile, marker(b.ID)))
 	}
-	d.After.Backends[i].For = ""
-	d.last = append(d.last, fmt.Sprintf("del map %s %s", d.After.MapFile, marker(before.ID)))
 }
 
 // pointedAt gives the backends that some host name leads to.
