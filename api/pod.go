@@ -20,6 +20,7 @@ type PodSpec struct {
 	Template  PodTemplate `json:"template"`
 	Host      Name        `json:"host,omitempty" doc:"Host it is assigned to; empty while it waits for one"`
 	Term      int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
+	Policy    Policy      `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"Policy it was admitted under; its host refuses what that does not allow"`
 	Cause     Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
 	Placement *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`
 }

@@ -9,6 +9,7 @@ type Project struct {
 // ProjectSpec is what people say of a project.
 type ProjectSpec struct {
 	Description string `json:"description,omitempty" doc:"For people" maxLength:"1024"`
+	Policy      Policy `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"What the project's containers may have of their hosts; restricted when left out"`
 }
 
 // Service is a pod template, a number of replicas, and where and under which names they run.
@@ -36,6 +37,7 @@ type PodTemplate struct {
 	Env        map[string]string `json:"env,omitempty" doc:"Environment of every container of the pod; a container's own wins"`
 	Links      []Link            `json:"links,omitempty" doc:"Services that the pod reaches on localhost" maxItems:"64"`
 	Ports      []Port            `json:"ports,omitempty" doc:"Ports that the pod serves; each gets a port of the host" maxItems:"64"`
+	PodOptions
 }
 
 // Container is one process tree from one image.
@@ -55,6 +57,7 @@ type Container struct {
 	Live       *Check            `json:"live,omitempty" doc:"Tells whether the container still works; one that does not is started anew"`
 	StopSignal string            `json:"stopSignal,omitempty" doc:"Signal that asks the container to end; the image's, else SIGTERM" pattern:"^SIG[A-Z0-9+-]{2,12}$"`
 	StopGrace  Duration          `json:"stopGrace,omitempty" doc:"Time between the stop signal and SIGKILL; 10s when left out"`
+	ContainerOptions
 }
 
 // Resources is what the scheduler sets aside for a container and what the kernel holds it to.

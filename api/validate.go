@@ -35,6 +35,7 @@ func (p *Project) Validate() []Fault {
 		f.addf("metadata.name", "the name %q is taken: HOST.host.DOMAIN are the names of hosts; choose another", p.Metadata.Name)
 	}
 	f.add("spec.description", plainText(p.Spec.Description))
+	f.add("spec.policy", p.Spec.Policy.Validate())
 	return f
 }
 
@@ -205,6 +206,8 @@ func (f *faults) template(at string, t *PodTemplate) {
 		return fmt.Sprintf("%d/%s", p.Port, p.Protocol), socket(p.Port, p.Protocol)
 	})
 	f.links(at+".links", t.Links)
+	f.weight(at+".cpuWeight", t.CPUWeight)
+	f.weight(at+".ioWeight", t.IOWeight)
 }
 
 func (f *faults) links(at string, links []Link) {
@@ -245,6 +248,8 @@ func (f *faults) container(at string, c *Container, t *PodTemplate) {
 	})
 	f.check(at+".startup", c.Startup)
 	f.check(at+".ready", c.Ready)
+	f.check(at+".live", c.Live)
+	f.options(at, &c.ContainerOptions)
 }
 
 func (f *faults) check(at string, c *Check) {

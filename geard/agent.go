@@ -98,6 +98,10 @@ type HostRules struct {
 // Config is what an agent needs. All fields must be set.
 type Config struct {
 	Name     api.Name
+	// MaxPolicy is the most that this host lets any pod have, whatever the master says: a wrong master
+	// gets no more. Empty is restricted.
+	MaxPolicy api.Policy
+
 	Address  netip.Addr   // where other hosts reach this one
 	Domain   api.Hostname // DNS domain of the cluster
 	Version  string

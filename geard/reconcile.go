@@ -171,6 +171,9 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if h.pod != nil {
 		return a.cfg.Machine.Install(ctx, pod) // whether it should be started, the next plan decides
 	}
+	if err := admit(pod, a.cfg.MaxPolicy); err != nil {
+		return Because(api.ReasonPolicy, err)
+	}
 	net, err := a.place(pod)
 	if err != nil {
 		return Because(api.ReasonNoPorts, err)

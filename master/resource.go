@@ -113,7 +113,11 @@ func (m *Master) tryReplace(c *call, r api.Resource) (done bool, err error) {
 	if !changed {
 		return true, m.written(c, http.StatusOK, resultUnchanged, old)
 	}
-	stored, err := m.write(c.Context(), next, old.Head().Metadata.Revision)
+	guards, err := m.policyGuard(c.Context(), next)
+	if err != nil {
+		return false, err
+	}
+	stored, err := m.write(c.Context(), next, old.Head().Metadata.Revision, guards...)
 	if err != nil {
 		return false, err
 	}
@@ -173,6 +177,10 @@ func (m *Master) insert(ctx context.Context, r api.Resource) (api.Resource, erro
 	for range maxAttempts {
 		guards, err := m.projectGuard(ctx, h)
 		if err != nil {
+			return nil, err
+		}
+		// The guard is of a project read before this one: had it changed in between, the write would fail.
+		if _, err := m.policyGuard(ctx, r); err != nil {
 			return nil, err
 		}
 		stored, err := m.write(ctx, r, store.Absent, guards...)

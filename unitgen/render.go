@@ -13,7 +13,7 @@ const Runner = "/usr/local/bin/gear-run"
 
 // TasksPerContainer is how many processes and threads a container may have; a pod may have as
 // many as its containers together.
-const TasksPerContainer = 4096
+const TasksPerContainer = api.DefaultPids
 
 // stopSlack is what gear-run gets on top of a container's grace, to kill it and to say so.
 const stopSlack = 15 * time.Second
@@ -135,7 +135,8 @@ func limits(p *printer, t *api.PodTemplate) {
 	if need.Memory > 0 {
 		p.bytes("MemoryMax", need.Memory)
 	}
-	p.number("TasksMax", TasksPerContainer*max(1, len(t.Containers)))
+	p.number("TasksMax", tasks(t))
+	shares(p, t)
 }
 
 func (r *renderer) net() {

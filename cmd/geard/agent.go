@@ -45,18 +45,29 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	f := flag.NewFlagSet("geard agent", flag.ContinueOnError)
 	dir := f.String("identity", install.AgentDir, "directory of the host's identity, written by gear up and gear join")
 	socket := f.String("engine", engine.Socket, "unix socket of dockerd, or of Podman's Docker-compatible service")
+	ceiling := f.String("max-policy", string(api.PolicyBaseline), "most that this host lets any pod have, whatever the master says: restricted, baseline or privileged")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	maxPolicy := api.Policy(*ceiling)
+	if err := maxPolicy.Validate(); err != nil {
+		return fmt.Errorf("--max-policy: %w", err)
 	}
 	id, err := install.LoadIdentity(*dir)
 	if err != nil {
 		return err
 	}
-	d, err := newAgentDaemon(id, *dir, *socket, log)
+	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy}, log)
 	if err != nil {
 		return err
 	}
 	return d.run(ctx)
+}
+
+// agentOptions is what the operator of this host alone decides.
+type agentOptions struct {
+	socket    string
+	maxPolicy api.Policy
 }
 
 // agentDaemon joins the parts of a host.
@@ -73,7 +84,7 @@ type agentDaemon struct {
 	dns    *dnsd.Server
 }
 
-func newAgentDaemon(id install.Identity, dir, socket string, log *slog.Logger) (*agentDaemon, error) {
+func newAgentDaemon(id install.Identity, dir string, o agentOptions, log *slog.Logger) (*agentDaemon, error) {
 	d := &agentDaemon{id: id, dir: dir, log: log}
 	var err error
 	if d.files, err = pki.NewFiles(filepath.Join(dir, install.CertFile), filepath.Join(dir, install.KeyFile)); err != nil {
@@ -82,14 +93,14 @@ func newAgentDaemon(id install.Identity, dir, socket string, log *slog.Logger) (
 	if d.master, err = client.New(client.Config{ServerName: client.MasterName, Server: id.Master, CA: pki.CertPEM(id.CA), Certificate: d.files.Certificate}); err != nil {
 		return nil, err
 	}
-	if err := d.newAgent(socket); err != nil {
+	if err := d.newAgent(o); err != nil {
 		return nil, err
 	}
 	return d, d.newNames()
 }
 
-func (d *agentDaemon) newAgent(socket string) error {
-	eng, err := engine.New(socket)
+func (d *agentDaemon) newAgent(o agentOptions) error {
+	eng, err := engine.New(o.socket)
 	if err != nil {
 		return err
 	}
@@ -106,7 +117,7 @@ func (d *agentDaemon) newAgent(socket string) error {
 	d.mesh.Join(d.id.Peers)
 	d.host = realhost.New(podstate.Host(), systemd.New(), eng, d.log)
 	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, Domain: d.id.Domain, Version: version.Version,
-		Capacity: capacity, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
+		Capacity: capacity, MaxPolicy: o.maxPolicy, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
 		Peers: peerClient{d.peerHTTP()}, Explain: d.host, Log: d.log})
 	return err
 }

@@ -100,7 +100,7 @@ func host(ctx context.Context, n int, ca *pki.CA, admin *client.Client, log *slo
 	}()
 	base := filepath.Join(dir, string(name))
 	dirs := podstate.Dirs{State: filepath.Join(base, "state"), Run: filepath.Join(base, "run")}
-	a, err := geard.New(geard.Config{Name: name, Address: addr, Domain: id.Domain, Version: "dev", Capacity: api.Resources{CPU: 4000, Memory: 8 << 30},
+	a, err := geard.New(geard.Config{MaxPolicy: api.PolicyPrivileged, Name: name, Address: addr, Domain: id.Domain, Version: "dev", Capacity: api.Resources{CPU: 4000, Memory: 8 << 30},
 		Dirs: dirs, Master: own, Mesh: fakeMesh{node, name}, Machine: &fakehost.Host{Dirs: dirs}, Peers: noPeers{}, Log: log})
 	if err != nil {
 		return err

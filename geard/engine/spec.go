@@ -24,10 +24,6 @@ const (
 	LabelHash      = LabelPrefix + "hash"
 )
 
-// pidsLimit bounds the processes and threads of a container. The pod's slice has a limit as well;
-// this one keeps a fork bomb from starving the pod's other containers.
-const pidsLimit = 4096
-
 // Spec is a container to create.
 type Spec struct {
 	Name     string            // unique on the host: [a-zA-Z0-9][a-zA-Z0-9_.-]+
@@ -46,6 +42,8 @@ type Spec struct {
 	// StopSignal and StopGrace are what Stop uses. Empty: the image's signal, else SIGTERM; zero: 10 s.
 	StopSignal string
 	StopGrace  time.Duration
+	// Options is what people chose beyond that. Sysctls of net. are the OCI runtime's to set (package oci).
+	Options api.ContainerOptions
 }
 
 // Mount is a file or directory of the host in a container.
@@ -78,20 +76,21 @@ func (s Spec) hostConfig() *container.HostConfig {
 	}
 	h.CgroupParent = s.Slice
 	h.Memory = int64(s.Memory)
-	h.MemorySwap = int64(s.Memory) // no swap on top of it
 	h.NanoCPUs = int64(s.CPU) * 1e6
-	restrict(h)
+	apply(h, s.Options)
 	return h
 }
 
-// restrict takes away what no container of a tenant gets. The engine's default seccomp and
-// AppArmor profiles stay on.
-func restrict(h *container.HostConfig) {
-	limit := int64(pidsLimit)
-	h.PidsLimit = &limit
-	h.CapDrop = []string{"ALL"}
-	h.CapAdd = []string{"NET_BIND_SERVICE"}
-	h.SecurityOpt = []string{"no-new-privileges"}
+// hostPath binds a path of the host, with all that is mounted below it.
+func hostPath(p api.HostPath) mount.Mount {
+	m := mount.Mount{Type: mount.TypeBind, Source: p.HostPath, Target: p.Path, ReadOnly: p.ReadOnly, BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}}
+	switch p.Propagation {
+	case api.PropagateSlave:
+		m.BindOptions.Propagation = mount.PropagationRSlave
+	case api.PropagateShared:
+		m.BindOptions.Propagation = mount.PropagationRShared
+	}
+	return m
 }
 
 func mounts(ms []Mount) []mount.Mount {

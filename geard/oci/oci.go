@@ -36,7 +36,7 @@ func runtimes() []string {
 
 // Shim is one call of the runtime.
 type Shim struct {
-	// Record gives the path of the file that holds the path of a container's network namespace.
+	// Record gives the path of the file that holds what is on record for a container (Record).
 	Record func(id string) string
 	// Exec replaces this process; unix.Exec but in tests.
 	Exec func(path string, argv, env []string) error
@@ -71,32 +71,36 @@ func (s Shim) prepare(c call) error {
 	if c.id == "" || strings.ContainsAny(c.id, "/\x00") || c.id == "." || c.id == ".." {
 		return fmt.Errorf("gear-oci: container id %q: want an id without a slash as the last argument", c.id)
 	}
-	netns, err := s.namespace(c.id)
+	record, err := s.record(c.id)
 	if err != nil {
 		return err
 	}
-	return edit(filepath.Join(c.bundle, "config.json"), netns)
+	return edit(filepath.Join(c.bundle, "config.json"), record)
 }
 
-// namespace reads the record of a container and checks that it names a live network namespace.
-func (s Shim) namespace(id string) (string, error) {
-	record := s.Record(id)
-	data, err := os.ReadFile(record)
+// record reads the record of a container and checks that it names a live network namespace.
+func (s Shim) record(id string) (Record, error) {
+	file := s.Record(id)
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("gear-oci: no network namespace is on record for container %s (%s): only gear-run starts containers with this runtime", id, record)
+		return Record{}, fmt.Errorf("gear-oci: no network namespace is on record for container %s (%s): only gear-run starts containers with this runtime", id, file)
 	}
 	if err != nil {
-		return "", fmt.Errorf("gear-oci: reading the record of container %s: %w", id, err)
+		return Record{}, fmt.Errorf("gear-oci: reading the record of container %s: %w", id, err)
 	}
-	path := strings.TrimSpace(string(data))
+	r, err := ParseRecord(data)
+	if err != nil {
+		return Record{}, fmt.Errorf("gear-oci: container %s: %w", id, err)
+	}
+	path := r.Namespace
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return "", fmt.Errorf("gear-oci: network namespace %q of container %s: %w; does its -net.service run?", path, id, err)
+		return Record{}, fmt.Errorf("gear-oci: network namespace %q of container %s: %w; does its -net.service run?", path, id, err)
 	}
 	if st.Type != unix.NSFS_MAGIC {
-		return "", fmt.Errorf("gear-oci: %q of container %s is no namespace; does its -net.service run?", path, id)
+		return Record{}, fmt.Errorf("gear-oci: %q of container %s is no namespace; does its -net.service run?", path, id)
 	}
-	return path, nil
+	return r, nil
 }
 
 // realRuntime finds runc or crun.
@@ -117,8 +121,8 @@ func realRuntime(env []string) (string, error) {
 	return "", fmt.Errorf("gear-oci: no OCI runtime at %s; install crun or runc, or set %s", strings.Join(runtimes(), ", "), EnvRuntime)
 }
 
-// edit sets the network namespace in a bundle's config.json.
-func edit(file, netns string) error {
+// edit puts what is on record into a bundle's config.json.
+func edit(file string, record Record) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return fmt.Errorf("gear-oci: reading the bundle: %w", err)
@@ -127,7 +131,7 @@ func edit(file, netns string) error {
 	if err != nil {
 		return fmt.Errorf("gear-oci: reading the bundle: %w", err)
 	}
-	out, err := withNamespace(data, netns)
+	out, err := record.apply(data)
 	if err != nil {
 		return fmt.Errorf("gear-oci: bundle %q: %w", file, err)
 	}

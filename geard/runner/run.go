@@ -203,13 +203,13 @@ func (r *run) create(ctx context.Context) (int, error) {
 	return r.supervise(ctx, id, now)
 }
 
-// record tells the OCI runtime which namespace the container gets.
+// record tells the OCI runtime what the container gets that the engine does not know of.
 func (r *run) record(id string) error {
 	file := r.Dirs.Record(id)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("recording the network of container %q: %w", id, err)
 	}
-	return atomicfile.Write(file, []byte(r.Dirs.Namespace(r.UID)+"\n"), 0o644)
+	return atomicfile.Write(file, onRecord(r.Dirs, r.UID, r.spec).Text(), 0o644)
 }
 
 // notCreated keeps why the engine refused.

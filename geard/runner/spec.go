@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/oci"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -45,14 +47,39 @@ func MakeSpec(dirs podstate.Dirs, pod api.Pod, c api.Container, slice string) en
 		User:       c.User,
 		WorkDir:    c.WorkDir,
 		Hostname:   string(pod.Metadata.Name),
-		Labels:     Labels(pod, c.Name),
+		Labels:     allLabels(pod, c),
 		Slice:      slice,
 		Mounts:     mounts(dirs, pod, c),
 		CPU:        c.Resources.CPU,
 		Memory:     c.Resources.Memory,
 		StopSignal: c.StopSignal,
 		StopGrace:  c.StopGrace.Std(),
+		Options:    c.ContainerOptions,
 	}
+}
+
+// allLabels adds people's labels to ours, which win.
+func allLabels(pod api.Pod, c api.Container) map[string]string {
+	all := maps.Clone(c.Labels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, Labels(pod, c.Name))
+	return all
+}
+
+// onRecord gives what the OCI runtime puts into a container's bundle.
+func onRecord(dirs podstate.Dirs, uid api.UID, c api.Container) oci.Record {
+	r := oci.Record{Namespace: dirs.Namespace(uid)}
+	for k, v := range c.Sysctls {
+		if strings.HasPrefix(k, "net.") {
+			if r.Sysctls == nil {
+				r.Sysctls = map[string]string{}
+			}
+			r.Sysctls[k] = v
+		}
+	}
+	return r
 }
 
 // mounts gives the pod's own name files, read-only, then its volumes.
