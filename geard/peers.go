@@ -3,9 +3,8 @@ package geard
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"gearmesh.dev/api"
 )
@@ -22,14 +21,15 @@ func (a *Agent) pullPeers(ctx context.Context) {
 	defer cancel()
 	d := a.mem.get().Directory
 	hints := a.cfg.Mesh.Hints()
-	g := errgroup.Group{}
-	g.SetLimit(4)
+	var pulls sync.WaitGroup
+	places := make(chan struct{}, 4)
 	for _, h := range d.Hosts {
 		if h.Name != a.cfg.Name && hints[h.Name] > seqOf(d, h.Name) && !a.cfg.Mesh.Down(h.Name) {
-			g.Go(func() error { a.pullPeer(ctx, h); return nil })
+			places <- struct{}{}
+			pulls.Go(func() { a.pullPeer(ctx, h); <-places })
 		}
 	}
-	g.Wait()
+	pulls.Wait()
 }
 
 func (a *Agent) pullPeer(ctx context.Context, h api.HostEntry) {

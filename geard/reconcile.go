@@ -131,11 +131,12 @@ func (a *Agent) finish(ctx context.Context, t Task, pod api.Pod, err error) {
 	a.mu.Lock()
 	w := a.workLocked(t.UID)
 	w.busy = false
-	if err == nil && t.Op != OpStart {
-		w.failures, w.retry, w.progress = 0, time.Time{}, Progress{}
-	} else if err == nil {
+	switch {
+	case err == nil && t.Op == OpStart:
 		w.failures, w.retry, w.progress = 0, time.Now().Add(restPeriod), Progress{}
-	} else if ctx.Err() == nil {
+	case err == nil:
+		w.failures, w.retry, w.progress = 0, time.Time{}, Progress{}
+	case ctx.Err() == nil:
 		wait := min(time.Second<<min(w.failures, 6), time.Minute)
 		w.failures++
 		w.retry = time.Now().Add(wait)
