@@ -7,6 +7,7 @@ package journal
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,8 @@ func Read(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "journalctl", args(q)...)
 		cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+		var complaint bytes.Buffer
+		cmd.Stderr = &complaint
 		out, err := cmd.StdoutPipe()
 		if err == nil {
 			err = cmd.Start()
@@ -70,8 +73,13 @@ func Read(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 				return
 			}
 		}
-		if err := lines.Err(); err != nil && ctx.Err() == nil {
-			yield(Entry{}, fmt.Errorf("reading the journal: %w", err))
+		err = lines.Err()
+		if err == nil && ctx.Err() == nil {
+			err = cmd.Wait() // it has ended by itself
+		}
+		// Without entries some versions end with status 1 and say nothing.
+		if err != nil && ctx.Err() == nil && complaint.Len() > 0 {
+			yield(Entry{}, fmt.Errorf("reading the journal: %w: %s", err, Escape(strings.TrimSpace(complaint.String()))))
 		}
 	}
 }
