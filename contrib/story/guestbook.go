@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +13,6 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/lab"
-	"gearmesh.dev/internal/hostexec"
 )
 
 // Hosts is how many hosts the story needs.
@@ -81,12 +81,14 @@ func loadImages(ctx context.Context, w *World) error {
 	return err
 }
 
-// build compiles a program of this checkout for an image FROM scratch.
+// build compiles a program of this checkout for an image FROM scratch, with the caller's own Go settings.
 func (w *World) build(ctx context.Context, pkg, out string) error {
-	_, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{"/bin/sh", "-c",
-		`cd "$1" && PATH=$PATH:/usr/local/go/bin HOME="$4" CGO_ENABLED=0 exec go build -trimpath -ldflags "-s -w" -o "$3" "$2"`,
-		"sh", w.Root, pkg, out, os.Getenv("HOME")}})
-	return err
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd.Dir, cmd.Env = w.Root, append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", pkg, err, text)
+	}
+	return nil
 }
 
 func gearUp(ctx context.Context, w *World) error {
