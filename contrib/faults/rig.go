@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/contrib/figures"
+	"gearmesh.dev/contrib/story"
+)
+
+// Images of the guestbook; the second has a shell and coreutils.
+const (
+	webImage   = "registry.lab:5000/guestbook/web:1"
+	shellImage = "registry.lab:5000/guestbook/redis:1"
+)
+
+// target is the host that most faults strike: no master is on it, and no first router.
+const target = "h2"
+
+func hosts() []string { return []string{"h1", "h2", "h3"} }
+
+// rig is a lab with the guestbook on it that harm is done to.
+type rig struct {
+	*story.World
+	scale int
+	say   func(format string, args ...any)
+
+	mayChange map[string]bool // hosts whose containers a fault takes away, such as by a reboot
+}
+
+// boot makes the lab, the cluster and the guestbook.
+func (r *rig) boot(ctx context.Context) error {
+	done := func(s story.Step, took time.Duration, err error) { r.say("%-66s %6.1f s", s.Name, took.Seconds()) }
+	if err := r.Run(ctx, append(story.Boot(), story.Guestbook()[0]), done); err != nil {
+		return err
+	}
+	if _, err := r.Apply(ctx, ticker); err != nil {
+		return err
+	}
+	return r.runs(ctx, "ticker", target, 1)
+}
+
+// ticker writes a line with a number five times a second, to see whether output goes on.
+const ticker = `
+kind: Service
+metadata: {name: ticker, project: guestbook}
+spec:
+  containers:
+    - image: ` + shellImage + `
+      command: ["/bin/sh", "-c", "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.2; done"]
+      stopSignal: SIGKILL
+  links: [{service: db, localPort: 6379}]
+  placement: {require: [{label: host, in: [` + target + `]}]}
+`
+
+// doAll does the faults one after the other. What was measured is printed and kept also when a later
+// fault cannot be done.
+func (r *rig) doAll(ctx context.Context, chosen []fault, file string, out io.Writer) error {
+	var rows []figures.Row
+	var failed error
+	for _, f := range chosen {
+		start := time.Now()
+		got, err := r.one(ctx, f)
+		for i := range got {
+			got[i].Command = "make faults ONLY=" + f.id
+		}
+		rows = append(rows, got...)
+		r.say("%s done in %.1f s: %v", f.id, time.Since(start).Seconds(), err)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", f.id, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed, figures.Print(out, rows), figures.Save(file, rows))
+}
+
+// one does a fault and looks at the invariants after it.
+func (r *rig) one(ctx context.Context, f fault) ([]figures.Row, error) {
+	r.mayChange = map[string]bool{}
+	before, err := r.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.openSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := f.do(ctx, r)
+	broken := s.close()
+	if err != nil {
+		// The world is put in order for the next fault as far as it can be.
+		return append(rows, failure(f.id, err)), errors.Join(err, r.settle(ctx))
+	}
+	settled := r.settle(ctx)
+	after, err := r.look(ctx)
+	if err != nil {
+		return rows, err
+	}
+	return append(rows, r.invariants(f.id, before, after, broken, settled)), nil
+}
+
+// failure is the row of a fault that did not go as it must.
+func failure(id string, err error) figures.Row {
+	what, _, _ := strings.Cut(err.Error(), "\n")
+	return figures.Row{ID: id, What: "the fault did not end as it must: " + what, Value: 1, Unit: "failures"}.WithGoal("0 failures", false)
+}
+
+// sh runs a shell script in a host; it ends with the script's first error.
+func (r *rig) sh(ctx context.Context, host, script string, args ...string) (string, error) {
+	return r.Exec(ctx, host, append([]string{"sh", "-euc", script, "sh"}, args...)...)
+}
+
+// service is a manifest of a service with one web container on one host.
+func service(name, host string, more ...string) string {
+	return fmt.Sprintf(`
+kind: Service
+metadata: {name: %s, project: guestbook}
+spec:
+  containers: [{image: %q}]
+  ports: [{port: 8080}]
+  placement: {require: [{label: host, in: [%s]}]}
+%s
+`, name, webImage, host, strings.Join(more, "\n"))
+}
+
+// running counts a service's containers that run on a host, as dockerd tells it.
+func (r *rig) running(ctx context.Context, svc, host string) (int, error) {
+	out, err := r.sh(ctx, host, `docker ps -q -f label=dev.gearmesh.service="$1" | wc -l`, svc)
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	_, err = fmt.Sscan(out, &n)
+	return n, err
+}
+
+// up tells whether a host runs n copies of a service: containers run, and their units are active.
+func (r *rig) up(ctx context.Context, svc, host string, n int) error {
+	have, err := r.running(ctx, svc, host)
+	if err != nil {
+		return err
+	}
+	units, err := r.sh(ctx, host, `systemctl list-units --state=active --plain --no-legend "gear-guestbook-$1-*.service" | grep -vc -e -net.service || true`, svc)
+	if err != nil {
+		return err
+	}
+	if got := strings.TrimSpace(units); have != n || got != fmt.Sprint(n) {
+		return fmt.Errorf("%s has %d containers of %s and %s active units, want %d", host, have, svc, got, n)
+	}
+	return nil
+}
+
+// runs waits until a host runs n copies of a service.
+func (r *rig) runs(ctx context.Context, svc, host string, n int) error {
+	return story.Until(ctx, time.Minute, func() error { return r.up(ctx, svc, host, n) })
+}
+
+// remove deletes services and waits until the master has forgotten them.
+func (r *rig) remove(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if _, err := r.Gear(ctx, "delete", "service", name, "-p", story.Project, "--confirm", name); err != nil && !strings.Contains(err.Error(), "there is no service") {
+			return err
+		}
+	}
+	for _, name := range names {
+		err := story.Until(ctx, time.Minute, func() error {
+			if _, err := r.Gear(ctx, "get", "service", name, "-p", story.Project); err == nil {
+				return fmt.Errorf("service %s is still there", name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits until the cluster is at rest: every host ready, the guestbook serving, and on no host
+// anything that is not a pod's. It is no part of what is measured.
+func (r *rig) settle(ctx context.Context) error {
+	return story.Until(ctx, time.Minute, func() error {
+		for _, h := range hosts() {
+			var host api.Host
+			if err := r.JSON(ctx, &host, "get", "host", h); err != nil {
+				return err
+			}
+			if host.Status.State != api.HostReady {
+				return fmt.Errorf("host %s is %s", h, host.Status.State)
+			}
+		}
+		if _, _, err := r.Visit(ctx, "h1"); err != nil {
+			return err
+		}
+		now, err := r.look(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(now.residue(), r.complete(now))
+	})
+}
