@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -95,9 +96,9 @@ type HostRules struct {
 	Pods    []podstate.Net
 }
 
-// Config is what an agent needs. All fields must be set.
+// Config is what an agent needs. All fields must be set but Inside.
 type Config struct {
-	Name     api.Name
+	Name api.Name
 	// MaxPolicy is the most that this host lets any pod have, whatever the master says: a wrong master
 	// gets no more. Empty is restricted.
 	MaxPolicy api.Policy
@@ -112,6 +113,7 @@ type Config struct {
 	Machine  Machine
 	Peers    Peers
 	Explain  Explainer
+	Inside   Inside // nil where nobody may reach into pods
 	Log      *slog.Logger
 }
 
@@ -132,6 +134,8 @@ type Agent struct {
 	trouble map[api.Reason]string // conditions of the host itself
 
 	rulesMu sync.Mutex // one at a time lays rules
+
+	sessions atomic.Int64 // that people have open in pods
 }
 
 // podWork is what the agent remembers of a pod between passes; all of it can be lost.

@@ -22,8 +22,8 @@ const (
 	RoleMaster      // the master
 )
 
-// Handler serves the agent's API (docs/http-api.md): endpoints to any host, logs and why to the
-// master. role reads the caller's role from the verified client certificate.
+// Handler serves the agent's API (docs/http-api.md): endpoints to any host, logs, why and
+// sessions in pods to the master. role reads the caller's role from the verified client certificate.
 func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
 	routes := []struct {
 		pattern string
@@ -33,6 +33,8 @@ func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
 		{"GET /v1/endpoints", RoleHost, a.serveEndpoints},
 		{"GET /v1/pods/{uid}/logs", RoleMaster, a.serveLogs},
 		{"GET /v1/pods/{uid}/why", RoleMaster, a.serveWhy},
+		{"GET /v1/pods/{uid}/exec", RoleMaster, a.limited(a.serveExec)},
+		{"GET /v1/pods/{uid}/forward", RoleMaster, a.limited(a.serveForward)},
 	}
 	mux := http.NewServeMux()
 	for _, r := range routes {

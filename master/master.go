@@ -94,6 +94,7 @@ type Master struct {
 	work     loop.Kick                  // wakes the controllers
 	notice   loop.Kick                  // wakes the look at statuses
 	stopping chan struct{}              // closed when Run ends: streams end themselves
+	sessions atomic.Int64               // that are open
 }
 
 // New makes a master over a store. Run serves it.

@@ -45,6 +45,7 @@ type route struct {
 	limit        int64        // of the body in bytes; maxBody when 0
 	audit        bool         // leaves a record
 	stream       bool         // NDJSON of answer
+	session      bool         // becomes a websocket (session.go)
 	status       int          // of success; 200 when 0
 	answer       reflect.Type // nil for none
 	query        []queryParam

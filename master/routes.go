@@ -38,6 +38,7 @@ func (m *Master) routes() []route {
 		{method: "POST", path: "/v1/hosts/{name}/certificate", who: forHost, audit: true, summary: "A fresh certificate",
 			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
 	}
+	routes = append(routes, m.sessionRoutes()...)
 	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
 	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)

@@ -26,7 +26,7 @@ func newApp(s streams) *app {
 	return &app{streams: s, outPaint: colour(s.outTTY), errPaint: colour(s.errTTY)}
 }
 
-const groups = "what,change,hosts,other"
+const groups = "what,reach,change,hosts,other"
 
 // root makes the tree of commands.
 func (a *app) root() *cobra.Command {
@@ -53,7 +53,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong, 3 not there, 4 n
 	f.StringVarP(&a.project, "project", "p", a.getenv("GEAR_PROJECT"), "project (default $GEAR_PROJECT)")
 	f.StringVar(&a.context, "context", a.getenv("GEAR_CONTEXT"), "cluster, as the client's configuration names it (default $GEAR_CONTEXT, else its current one)")
 	a.noError(root.RegisterFlagCompletionFunc("project", a.completeProjects))
-	titles := map[string]string{"what": "Look:", "change": "Change:", "hosts": "Hosts:", "other": "Other:"}
+	titles := map[string]string{"what": "Look:", "reach": "Reach in:", "change": "Change:", "hosts": "Hosts:", "other": "Other:"}
 	for _, id := range strings.Split(groups, ",") {
 		root.AddGroup(&cobra.Group{ID: id, Title: titles[id]})
 	}
@@ -64,6 +64,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong, 3 not there, 4 n
 		}
 	}
 	add("what", a.statusCmd(), a.getCmd(), a.describeCmd(), a.logsCmd(), a.whyCmd(), a.hostsCmd())
+	add("reach", a.execCmd(), a.shellCmd())
 	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
 	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
 	add("other", a.versionCmd())

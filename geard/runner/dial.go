@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialIn connects from inside the network namespace behind file. A socket belongs to the
+// DialIn connects from inside the network namespace behind file. A socket belongs to the
 // namespace of the thread that made it, for ever, so the thread goes in for that moment only.
-func dialIn(ctx context.Context, file, address string) (net.Conn, error) {
+func DialIn(ctx context.Context, file, address string) (net.Conn, error) {
 	inside, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pod's network: %w", err)

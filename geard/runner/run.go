@@ -275,7 +275,7 @@ func (r *run) checker(id string, check api.Check) checker {
 		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.HTTP.Port)
 	}
 	c.dial = func(ctx context.Context, address string) (net.Conn, error) {
-		return dialIn(ctx, r.Dirs.Namespace(r.UID), address)
+		return DialIn(ctx, r.Dirs.Namespace(r.UID), address)
 	}
 	c.exec = func(ctx context.Context, argv []string) (int, string, error) { return r.Engine.Exec(ctx, id, argv) }
 	return c

@@ -55,6 +55,7 @@ func House() Rules {
 			"github.com/godbus/dbus":                {"internal/systemd"},
 			"github.com/docker/docker":              {"geard/engine"},
 			"github.com/danielgtaylor":              {"master"},
+			"github.com/coder/websocket":            {"client/session", "master"},
 			"github.com/spf13/cobra":                {"cmd/gear", "cmd/geard"},
 			"github.com/coreos/go-systemd/v22/dbus": {"internal/systemd"},
 		},
