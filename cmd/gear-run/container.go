@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -33,8 +32,6 @@ func runContainer(ctx context.Context, arg string, stdout, stderr io.Writer) err
 	dirs := podstate.Host()
 	stdout = &journalWriter{socket: journalSocket, name: journalName(dirs, uid, container), priority: 6, out: stdout}
 	stderr = &journalWriter{socket: journalSocket, name: journalName(dirs, uid, container), priority: 6, out: stderr}
-	stop := feedWatchdog()
-	defer stop()
 	code, err := runner.Run(ctx, runner.Config{
 		Engine:    eng,
 		Dirs:      dirs,
@@ -43,6 +40,7 @@ func runContainer(ctx context.Context, arg string, stdout, stderr io.Writer) err
 		Unit:      unit,
 		Slice:     func(pod api.Pod) string { return unitgen.PodSlice(pod.Metadata.Project, pod.Metadata.Name) },
 		Notify:    notify,
+		Watchdog:  watchdog(),
 		Stdout:    stdout,
 		Stderr:    stderr,
 		Log:       slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
@@ -91,28 +89,13 @@ func notify(state string) {
 	}
 }
 
-// feedWatchdog tells systemd that this process lives. It feeds from a goroutine of its own: an engine that
-// hangs is no reason to start gear-run anew, but a process that is frozen is.
-func feedWatchdog() (stop func()) {
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || interval == 0 {
-		return func() {}
+// watchdog gives the time that systemd lets pass without a word of us, or 0.
+func watchdog() time.Duration {
+	d, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return 0
 	}
-	done := make(chan struct{})
-	var feeder sync.WaitGroup
-	feeder.Go(func() {
-		tick := time.NewTicker(interval / 2)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				notify("WATCHDOG=1")
-			case <-done:
-				return
-			}
-		}
-	})
-	return func() { close(done); feeder.Wait() }
+	return d
 }
 
 // withoutTime leaves out what the journal adds itself.

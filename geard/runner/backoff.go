@@ -18,6 +18,8 @@ const (
 	maxDelay   = time.Minute
 	// goodRun is how long a container must have run for its end not to count as another quick one.
 	goodRun = time.Minute
+	// goodSickRun is the same of one that liveness ended: it looks well for as long as liveness takes to tell.
+	goodSickRun = 10 * time.Minute
 )
 
 // history is what a runner must know of the runs before its own.
@@ -43,10 +45,10 @@ func (h history) wait(now time.Time) time.Duration {
 	return max(0, min(h.delay(), h.Ended.Add(h.delay()).Sub(now)))
 }
 
-// after gives the history with one more end.
-func (h history) after(ran time.Duration, now time.Time, reason api.Reason, message string) history {
+// after gives the history with one more end, after a run that is a good one from good on.
+func (h history) after(ran, good time.Duration, now time.Time, reason api.Reason, message string) history {
 	quick := h.Quick + 1
-	if ran >= goodRun {
+	if ran >= good {
 		quick = 0
 	}
 	return history{Quick: quick, Ended: now, Reason: reason, Message: message}

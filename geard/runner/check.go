@@ -21,13 +21,11 @@ const (
 	// firstProbe is the time to the second try of a container that has just started; it doubles up to the
 	// interval, so that a quick start is seen at once.
 	firstProbe = 50 * time.Millisecond
-	// failures in a row make a ready container unready: one late answer must not take it out of all links.
-	failures = 2
 )
 
-// checker asks one container whether it is ready.
+// checker asks one container how it is.
 //
-// TCP and HTTP checks connect to the pod's own address from inside its namespace: what passes is
+// TCP, HTTP and gRPC checks connect to the pod's own address from inside its namespace: what passes is
 // what others can reach too, and no link is hit, since links stand on 127.0.0.0/8. A port that the pod does not
 // publish may be served on 127.0.0.1 alone, so that is tried as well, unless it is a link's.
 type checker struct {
@@ -70,7 +68,7 @@ func (c checker) watch(ctx context.Context, ready bool, report func(ready bool, 
 			continue
 		}
 		failed++
-		if ready = ready && failed < failures; !ready {
+		if ready = ready && failed < orCount(c.check.Failures, readyFailures); !ready {
 			report(false, err)
 		}
 	}
@@ -85,6 +83,8 @@ func (c checker) once(ctx context.Context) error {
 		return c.each(c.check.HTTP.Port, func(address string) error { return c.http(ctx, address) })
 	case c.check.TCP != nil:
 		return c.each(c.check.TCP.Port, func(address string) error { return c.tcp(ctx, address) })
+	case c.check.GRPC != nil:
+		return c.each(c.check.GRPC.Port, func(address string) error { return c.grpc(ctx, address) })
 	case len(c.check.Command) > 0:
 		return c.command(ctx)
 	}

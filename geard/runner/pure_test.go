@@ -58,18 +58,18 @@ func TestBackOffGrows(t *testing.T) {
 		t.Error("the first run waits")
 	}
 	for i, want := range []string{"1s", "2s", "4s", "8s", "16s", "32s", "1m0s", "1m0s"} {
-		h = h.after(time.Second, now, api.ReasonExited, "")
+		h = h.after(time.Second, goodRun, now, api.ReasonExited, "")
 		if got := h.wait(now).String(); got != want {
 			t.Errorf("after %d quick ends: %s, want %s", i+1, got, want)
 		}
 	}
 	for range 100 {
-		h = h.after(0, now, api.ReasonExited, "")
+		h = h.after(0, goodRun, now, api.ReasonExited, "")
 	}
 	if got := h.wait(now); got != maxDelay {
 		t.Errorf("after very many: %s", got)
 	}
-	if h = h.after(goodRun, now, api.ReasonExited, ""); h.wait(now) != 0 {
+	if h = h.after(goodRun, goodRun, now, api.ReasonExited, ""); h.wait(now) != 0 {
 		t.Errorf("after a good run: %s, want none", h.wait(now))
 	}
 }

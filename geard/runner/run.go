@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"gearmesh.dev/api"
@@ -28,7 +29,9 @@ type Config struct {
 	Unit  func(pod api.Pod, container api.Name) string
 	Slice func(pod api.Pod) string
 	// Notify speaks sd_notify(3).
-	Notify         func(state string)
+	Notify func(state string)
+	// Watchdog is systemd's WatchdogSec=, how long this process may be silent; 0 when nobody listens.
+	Watchdog       time.Duration
 	Stdout, Stderr io.Writer // get the container's output
 	Log            *slog.Logger
 }
@@ -43,6 +46,7 @@ type run struct {
 	links   []api.LinkTarget
 	history history
 	keep    *keeper
+	vitals  vitals
 }
 
 // Run looks after the container until it ends, and gives its exit code; or until ctx is done, and
@@ -52,7 +56,9 @@ func Run(ctx context.Context, c Config) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	stop := r.feeding(ctx)
 	code, err := r.start(ctx)
+	stop()
 	if ctx.Err() != nil {
 		r.keep.set(func(s *api.ContainerStatus) {
 			*s = api.ContainerStatus{Name: s.Name, Unit: s.Unit, Init: s.Init, State: api.RunStopped, Restarts: s.Restarts, Reason: api.ReasonStopped}
@@ -60,6 +66,17 @@ func Run(ctx context.Context, c Config) (int, error) {
 		return 0, err
 	}
 	return code, err
+}
+
+// feeding feeds the watchdog until the function it gives is called.
+func (r *run) feeding(ctx context.Context) (stop func()) {
+	if r.Watchdog <= 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var feeder sync.WaitGroup
+	feeder.Go(func() { r.feed(ctx) })
+	return func() { cancel(); feeder.Wait() }
 }
 
 // load reads what is on disk of the container and its pod.
@@ -228,7 +245,7 @@ func (r *run) notCreated(ctx context.Context, id string, cause error) (int, erro
 			r.Log.Warn("a container that did not start could not be removed", "id", id, "error", err)
 		}
 	}
-	r.endedNow(0, api.ReasonCreateFailed, oneLine(plain(cause.Error()), 1000))
+	r.endedNow(0, goodRun, api.ReasonCreateFailed, oneLine(plain(cause.Error()), 1000))
 	return 0, cause
 }
 
@@ -273,6 +290,8 @@ func (r *run) checker(id string, check api.Check) checker {
 		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.TCP.Port)
 	case check.HTTP != nil:
 		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.HTTP.Port)
+	case check.GRPC != nil:
+		c.hosts = checkHosts(r.net.Address, r.pod.Spec.Template.Ports, r.links, check.GRPC.Port)
 	}
 	c.dial = func(ctx context.Context, address string) (net.Conn, error) {
 		return DialIn(ctx, r.Dirs.Namespace(r.UID), address)

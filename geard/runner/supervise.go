@@ -22,10 +22,7 @@ func (r *run) supervise(ctx context.Context, id string, started time.Time) (int,
 	if r.keep.get().Ready {
 		r.Notify("READY=1")
 	}
-	if r.spec.Ready != nil {
-		c := r.checker(id, *r.spec.Ready)
-		helpers.Go(func() { c.watch(inner, r.keep.get().Ready, r.ready(ctx)) })
-	}
+	helpers.Go(func() { r.ask(ctx, inner, id, started) })
 	code, err := r.wait(ctx, id)
 	if ctx.Err() != nil {
 		err = r.stop(context.WithoutCancel(ctx), id)
@@ -46,7 +43,7 @@ func (r *run) supervise(ctx context.Context, id string, started time.Time) (int,
 func (r *run) ready(ctx context.Context) func(bool, error) {
 	told := false
 	return func(ready bool, why error) {
-		if ctx.Err() != nil || errors.Is(why, engine.ErrDown) {
+		if ctx.Err() != nil || errors.Is(why, engine.ErrDown) || r.vitals.sick.Load() != nil {
 			return
 		}
 		r.keep.set(func(s *api.ContainerStatus) {
@@ -172,15 +169,18 @@ func (r *run) ended(ctx context.Context, out *output, ran time.Duration, code in
 		return 0, r.done(ctx, out.id)
 	}
 	reason, message := api.ReasonExited, fmt.Sprintf("exit status %d", code)
+	good := goodRun
 	// An engine that has just gone away cannot say so; then it was an exit like others.
 	if c, err := r.Engine.Inspect(ctx, out.id); err == nil && c.OOMKilled {
 		reason, message = api.ReasonOOMKilled, fmt.Sprintf("killed by the kernel over its memory limit of %s", r.spec.Resources.Memory)
+	} else if s := r.vitals.sick.Load(); s != nil {
+		reason, message, good = api.ReasonUnhealthy, s.why, goodSickRun
 	}
 	if last := out.last(); last != "" {
 		message += "; it last wrote:\n" + last
 	}
 	r.keep.set(func(s *api.ContainerStatus) { s.ExitCode = code })
-	r.endedNow(ran, reason, message)
+	r.endedNow(ran, good, reason, message)
 	if err := r.remove(ctx, out.id); err != nil {
 		r.Log.Warn("the container that ended could not be removed; the next run does it", "error", err)
 	}
@@ -189,14 +189,14 @@ func (r *run) ended(ctx context.Context, out *output, ran time.Duration, code in
 
 // vanished keeps that somebody else removed the container.
 func (r *run) vanished(id string, started time.Time, cause error) error {
-	r.endedNow(time.Since(started), api.ReasonExited, "the container was removed by someone else")
+	r.endedNow(time.Since(started), goodRun, api.ReasonExited, "the container was removed by someone else")
 	_ = os.Remove(r.Dirs.Record(id))
 	return fmt.Errorf("container %q was removed by someone else: %w", id, cause)
 }
 
-// endedNow makes the end part of the history and of the state.
-func (r *run) endedNow(ran time.Duration, reason api.Reason, message string) {
-	r.history = r.history.after(ran, time.Now(), reason, message)
+// endedNow makes the end part of the history and of the state. A run shorter than good was a quick one.
+func (r *run) endedNow(ran, good time.Duration, reason api.Reason, message string) {
+	r.history = r.history.after(ran, good, time.Now(), reason, message)
 	if err := r.history.save(r.file(".history")); err != nil {
 		r.Log.Warn("the history of the container could not be saved", "error", err)
 	}
