@@ -69,3 +69,26 @@ func (c *Client) RenewCertificate(ctx context.Context, host api.Name, csr string
 	_, err := c.do(ctx, req, &out)
 	return out.Certificate, err
 }
+
+// hostwork bounds what an agent is asked to do by hand: it looks at every rule and unit of its host.
+const hostwork = time.Minute
+
+// HostPlan tells what a host's agent would do now. Nothing is changed.
+func (c *Client) HostPlan(ctx context.Context, host api.Name) (api.HostPlan, error) {
+	var out api.HostPlan
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"v1", "hosts", string(host), "plan"}, idempotent: true, timeout: hostwork}, &out)
+	return out, err
+}
+
+// RepairHost makes a host's agent assert everything anew. It may be repeated.
+func (c *Client) RepairHost(ctx context.Context, host api.Name) (api.Repair, error) {
+	var out api.Repair
+	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "hosts", string(host), "repair"}, idempotent: true, timeout: hostwork}, &out)
+	return out, err
+}
+
+// ForgetPod removes a pod from a host that the master does not know.
+func (c *Client) ForgetPod(ctx context.Context, host api.Name, uid api.UID) error {
+	_, err := c.do(ctx, request{method: http.MethodDelete, path: []string{"v1", "hosts", string(host), "pods", string(uid)}, timeout: hostwork}, nil)
+	return err
+}

@@ -111,6 +111,7 @@ type Config struct {
 	Master   Master
 	Mesh     Mesh
 	Machine  Machine
+	Inspect  Inspector
 	Peers    Peers
 	Explain  Explainer
 	Inside   Inside // nil where nobody may reach into pods

@@ -120,7 +120,7 @@ func newRig(t *testing.T) *rig {
 // start starts an agent on what is on disk, as after a kill or a reboot.
 func (r *rig) start() {
 	a, err := geard.New(geard.Config{Name: "h1", Address: netip.MustParseAddr("10.0.0.1"), Domain: "gear.internal", Version: "test",
-		Dirs: r.dirs, Master: r.master, Mesh: r.mesh, Machine: r.host, Peers: r.peers, Inside: r.inside, Log: slog.New(slog.DiscardHandler)})
+		Dirs: r.dirs, Master: r.master, Mesh: r.mesh, Machine: r.host, Peers: r.peers, Inside: r.inside, Inspect: r.host, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -39,7 +39,11 @@ func (a *Agent) network(ctx context.Context) {
 const reasonNetwork = api.Reason("NetworkRules")
 
 func (a *Agent) relink(ctx context.Context, pod api.Pod, net podstate.Net, down func(netip.Addr) bool) error {
-	uid, want := pod.Metadata.UID, a.linkTargets(pod)
+	uid := pod.Metadata.UID
+	want, err := a.wantedLinks(pod)
+	if err != nil {
+		return err
+	}
 	a.mu.Lock()
 	w := a.workLocked(uid)
 	known, busy := w.linked, w.busy

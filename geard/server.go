@@ -25,11 +25,7 @@ const (
 // Handler serves the agent's API (docs/http-api.md): endpoints to any host, logs, why and
 // sessions in pods to the master. role reads the caller's role from the verified client certificate.
 func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
-	routes := []struct {
-		pattern string
-		least   Role
-		serve   func(http.ResponseWriter, *http.Request) error
-	}{
+	routes := []agentRoute{
 		{"GET /v1/endpoints", RoleHost, a.serveEndpoints},
 		{"GET /v1/pods/{uid}/logs", RoleMaster, a.serveLogs},
 		{"GET /v1/pods/{uid}/why", RoleMaster, a.serveWhy},
@@ -37,18 +33,29 @@ func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
 		{"GET /v1/pods/{uid}/forward", RoleMaster, a.limited(a.serveForward)},
 	}
 	mux := http.NewServeMux()
-	for _, r := range routes {
-		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
-			if role(req) < r.least {
-				writeError(w, api.Errorf(api.CodeForbidden, "this certificate may not use this route"))
-				return
-			}
-			if err := r.serve(w, req); err != nil {
-				writeError(w, err)
-			}
-		})
+	for _, r := range append(routes, a.operatorRoutes()...) {
+		r.register(mux, role)
 	}
 	return mux
+}
+
+// agentRoute is one line of the agent's API.
+type agentRoute struct {
+	pattern string
+	least   Role
+	serve   func(http.ResponseWriter, *http.Request) error
+}
+
+func (r agentRoute) register(mux *http.ServeMux, role func(*http.Request) Role) {
+	mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+		if role(req) < r.least {
+			writeError(w, api.Errorf(api.CodeForbidden, "this certificate may not use this route"))
+			return
+		}
+		if err := r.serve(w, req); err != nil {
+			writeError(w, err)
+		}
+	})
 }
 
 func (a *Agent) serveEndpoints(w http.ResponseWriter, _ *http.Request) error {
@@ -169,11 +176,14 @@ func redactEnv(t *api.PodTemplate) {
 }
 
 // SocketHandler serves root on the host's own unix socket: the directory as a stream, for routers
-// and other drivers, and the host's report.
+// and other drivers, the host's report, and what operators do to the host when no master answers.
 func (a *Agent) SocketHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/report", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Report()) })
 	mux.HandleFunc("GET /v1/directory", a.streamDirectory)
+	for _, r := range a.operatorRoutes() {
+		r.register(mux, func(*http.Request) Role { return RoleMaster })
+	}
 	return mux
 }
 

@@ -44,8 +44,23 @@ func (m *Master) agentClient() *http.Client {
 
 // askAgent asks a host's agent. The caller closes the body.
 func (m *Master) askAgent(ctx context.Context, host api.Name, path string, query url.Values) (io.ReadCloser, error) {
+	return m.tellAgent(ctx, http.MethodGet, host, path, query)
+}
+
+// agentRefusal is an agent's own answer that it will not do something.
+type agentRefusal struct {
+	host    api.Name
+	problem api.Error
+}
+
+func (e agentRefusal) Error() string {
+	return fmt.Sprintf("host %q answers: %s", e.host, plain(e.problem.Detail))
+}
+
+// tellAgent calls a host's agent. The caller closes the body.
+func (m *Master) tellAgent(ctx context.Context, method string, host api.Name, path string, query url.Values) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "https", Host: net.JoinHostPort(string(host), strconv.Itoa(int(m.cfg.AgentPort))), Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +68,14 @@ func (m *Master) askAgent(ctx context.Context, host api.Name, path string, query
 	if err != nil {
 		return nil, fmt.Errorf("asking host %q: %w", host, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxText))
 	var problem api.Error
 	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
-		return nil, fmt.Errorf("host %q answers: %s", host, plain(problem.Detail))
+		return nil, agentRefusal{host, problem}
 	}
 	return nil, fmt.Errorf("host %q answers %s", host, resp.Status)
 }

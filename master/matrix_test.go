@@ -58,7 +58,7 @@ func TestMatrix(t *testing.T) {
 // decided before anything is read of them.
 func (u matrixUser) ask(c *cluster, rt route, name string) answer {
 	c.t.Helper()
-	path := strings.NewReplacer("{name}", name, "{project}", "shop").Replace(rt.path)
+	path := strings.NewReplacer("{name}", name, "{project}", "shop", "{uid}", "aaaaaaaaaaaaaaaa").Replace(rt.path)
 	var body []byte
 	if rt.body != nil {
 		body = []byte("[]")

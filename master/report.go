@@ -84,7 +84,7 @@ func (m *Master) news(name api.Name, r *api.HostReport) [][]store.Op {
 		pod := c.byHost[name][key]
 		if pod == nil || pod.Metadata.UID != p.UID {
 			if p.Status.Phase != api.PhaseGone {
-				unknown = append(unknown, string(p.Project)+"/"+string(p.Name))
+				unknown = append(unknown, fmt.Sprintf("%s/%s (%s)", p.Project, p.Name, p.UID))
 			}
 			continue
 		}
@@ -152,13 +152,22 @@ func conditions(own []api.Condition, unknown []string, refused int) []api.Condit
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
 		out = append(out, api.Condition{Reason: api.ReasonUnknownPod,
-			Message: fmt.Sprintf("%d pods run there that the master has not assigned to it, such as %s; gear why explains them, and their units can be removed on the host", len(unknown), unknown[0])})
+			Message: fmt.Sprintf("%d pods run there that the master has not assigned to it: %s", len(unknown), some(unknown))})
 	}
 	if refused > 0 {
 		out = append(out, api.Condition{Reason: api.ReasonHostError,
 			Message: fmt.Sprintf("%d endpoints it reports are not its own and are ignored", refused)})
 	}
 	return out
+}
+
+// some gives the first few of a list.
+func some(list []string) string {
+	const few = 5
+	if len(list) > few {
+		list = append(slices.Clone(list[:few]), "…")
+	}
+	return strings.Join(list, ", ")
 }
 
 // reportFaults checks what the rest of the master relies on.

@@ -43,7 +43,8 @@ func (m *Master) routes() []route {
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
 	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)
 	routes = append(routes, resourceRoutes[api.Alias](m, api.KindAlias)...)
-	return append(routes, resourceRoutes[api.Pod](m, api.KindPod)...)
+	routes = append(routes, resourceRoutes[api.Pod](m, api.KindPod)...)
+	return append(routes, m.hostworkRoutes()...)
 }
 
 // resourceRoutes gives the routes of one kind.

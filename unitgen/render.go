@@ -151,6 +151,8 @@ func (r *renderer) net() {
 	p.word("Type", "oneshot")
 	p.yes("RemainAfterExit")
 	p.command("ExecStart", Runner, "net-up", string(m.UID))
+	// Makes what somebody removed, around the containers that run: gear host repair asks for it.
+	p.command("ExecReload", Runner, "net-up", string(m.UID))
 	// Not ExecStop=: this one runs after a failed start too, and so no container can come up in a
 	// namespace that is laid by half.
 	p.command("ExecStopPost", Runner, "net-down", string(m.UID))

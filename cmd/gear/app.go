@@ -37,7 +37,7 @@ func (a *app) root() *cobra.Command {
 		Long: `gear turns plain Linux hosts into one application platform: it shows and changes what a cluster runs.
 
 Commands and kinds may be shortened as long as they are unique: gear g pods.
-Exit status: 0 done, 1 error, 2 command line or manifest wrong, 3 not there, 4 not in time, 130 interrupted.`,
+Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there is something to do), 3 not there, 4 not in time, 130 interrupted.`,
 		Example: `  gear lab up -n 3                     # three hosts on this machine, to try it
   gear up --router                     # make this host a cluster
   gear apply -f shop.yaml              # run what the file says
@@ -68,6 +68,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong, 3 not there, 4 n
 	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
 	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
 	add("other", a.versionCmd())
+	add("hosts", a.hostCmd(), a.planCmd())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

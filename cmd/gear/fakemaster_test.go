@@ -55,6 +55,7 @@ func newFakeMaster() *fakeMaster {
 		mux.HandleFunc("DELETE "+base+"/{name}", m.delete(k))
 	}
 	mux.HandleFunc("GET /v1/watch", m.watch)
+	m.hostwork(mux)
 	mux.HandleFunc("GET /v1/projects/{project}/logs", m.logs)
 	mux.HandleFunc("GET /v1/projects/{project}/pods/{name}/why", m.why)
 	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, _ *http.Request) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,6 +88,20 @@ func next(p *api.Pod) string {
 	}
 	return "gear why" + flag + " " + string(p.Metadata.Name)
 }
+
+// nextOnHost gives the command that helps with a host that has a problem.
+func nextOnHost(h *api.Host) string {
+	name := string(h.Metadata.Name)
+	if h.Status.State == api.HostReady && h.Status.Reason == api.ReasonUnknownPod {
+		if m := uidInBrackets.FindStringSubmatch(h.Status.Message); m != nil {
+			return "gear host forget-pod " + name + " " + m[1] + " --confirm     (removes it; its volumes stay)"
+		}
+	}
+	return "gear describe host " + name
+}
+
+// uidInBrackets finds the uid in the master's words about pods that it does not know: "shop/web-7f3k2 (k3v7qxw2m5n4a6bz)".
+var uidInBrackets = regexp.MustCompile(`\(([a-z2-7]{16})\)`)
 
 // cause gives a reason and its message. Hosts write messages, so they are not let at the terminal.
 func cause(reason api.Reason, message string) string {

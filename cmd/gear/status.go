@@ -117,8 +117,8 @@ func (s *overview) findProblems() {
 		s.Problems = append(s.Problems, trouble{What: key.String(), Cause: why, Try: try})
 	}
 	for _, h := range s.Hosts {
-		if hostHealth(&h) == ill {
-			add(h.Key(), cmp.Or(cause(h.Status.Reason, h.Status.Message), hostState(&h)), "gear describe host "+string(h.Metadata.Name))
+		if hostHealth(&h) == ill || h.Status.State == api.HostReady && h.Status.Reason != "" {
+			add(h.Key(), cmp.Or(cause(h.Status.Reason, h.Status.Message), hostState(&h)), nextOnHost(&h))
 		}
 	}
 	explained := map[string]bool{}

@@ -51,7 +51,10 @@ type pod struct {
 // ErrCrash is what an operation named by Crash ends with.
 var ErrCrash = errors.New("the host crashed here")
 
-var _ geard.Machine = (*Host)(nil)
+var (
+	_ geard.Machine   = (*Host)(nil)
+	_ geard.Inspector = (*Host)(nil)
+)
 
 func (h *Host) podLocked(p api.Pod) *pod {
 	if h.pods == nil {

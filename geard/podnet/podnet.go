@@ -60,6 +60,9 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err := ensureGateway(ctx, hooks.Host); err != nil {
 		return err
 	}
+	if err := adoptNamespace(dirs, uid); err != nil {
+		return err
+	}
 	file := dirs.Namespace(uid)
 	fresh, err := ensureNamespace(file)
 	if err != nil {

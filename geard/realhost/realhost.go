@@ -47,6 +47,7 @@ type Host struct {
 var (
 	_ geard.Machine   = (*Host)(nil)
 	_ geard.Explainer = (*Host)(nil)
+	_ geard.Inspector = (*Host)(nil)
 )
 
 // New gives this machine. Nothing is connected or changed yet.
@@ -84,7 +85,8 @@ func (h *Host) installed(p api.Pod) bool {
 		return false
 	}
 	for _, f := range files {
-		if info, err := os.Lstat(filepath.Join(systemd.UnitDir, f.Name)); err != nil || info.Size() != int64(len(f.Text)) {
+		info, err := os.Lstat(filepath.Join(systemd.UnitDir, f.Name))
+		if err != nil || info.Size() != int64(len(f.Text)) && !systemd.Masked(systemd.UnitDir, f.Name) {
 			return false
 		}
 	}
@@ -110,8 +112,11 @@ func up(p api.Pod, units map[string]systemd.Unit) bool {
 // end by systemd, which writes so, and the unit has been inactive since. A reboot clears it.
 func (h *Host) stopped(p api.Pod, units map[string]systemd.Unit) bool {
 	for i, name := range containerUnits(p) {
-		if units[name].Load == "masked" {
+		if units[name].Load == "masked" || systemd.Masked(systemd.UnitDir, name) {
 			return true
+		}
+		if units[name].Job != "" {
+			continue // systemctl restart passes through inactive
 		}
 		run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.All()[i].Name)
 		if err == nil && run.State == api.RunStopped && (units[name].Active == "" || units[name].Active == "inactive") {

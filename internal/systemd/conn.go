@@ -78,6 +78,7 @@ const (
 	Start   Verb = "start"
 	Stop    Verb = "stop"
 	Restart Verb = "restart"
+	Reread  Verb = "reload" // the unit's own ExecReload=
 )
 
 // JobError says that systemd tried and that the unit did not do as asked.
@@ -103,6 +104,11 @@ func (m *Manager) Stop(ctx context.Context, unit string) error { return m.await(
 
 // Restart restarts a unit and waits until it is up.
 func (m *Manager) Restart(ctx context.Context, unit string) error { return m.await(ctx, Restart, unit) }
+
+// ReloadUnit asks a unit that is up to reload itself, and waits until it has.
+func (m *Manager) ReloadUnit(ctx context.Context, unit string) error {
+	return m.await(ctx, Reread, unit)
+}
 
 // Enqueue asks for the verb and returns when systemd has accepted the job.
 func (m *Manager) Enqueue(ctx context.Context, v Verb, unit string) error {
@@ -154,6 +160,8 @@ func job(ctx context.Context, c *dbus.Conn, v Verb, unit string, done chan<- str
 		_, err = c.StopUnitContext(ctx, unit, "replace", done)
 	case Restart:
 		_, err = c.RestartUnitContext(ctx, unit, "replace", done)
+	case Reread:
+		_, err = c.ReloadUnitContext(ctx, unit, "replace", done)
 	default:
 		err = fmt.Errorf("unknown verb")
 	}

@@ -25,8 +25,8 @@ const Mark = "# written by gear"
 var ErrForeign = errors.New("the file is not ours")
 
 // InstallUnits writes the files to dir that are missing, empty or different, each whole and
-// durably, and gives the names of those it wrote, sorted. It refuses to replace a file that is not ours,
-// and one that names another uid: service names of two pods can meet.
+// durably, and gives the names of those it wrote, sorted. One that the operator has masked stays so. It refuses
+// to replace a file that is not ours, and one that names another uid: service names of two pods can meet.
 func InstallUnits(dir string, files []api.TextFile) (changed []string, err error) {
 	for _, f := range files {
 		differs, err := differs(dir, f)
@@ -53,21 +53,14 @@ func InstallUnits(dir string, files []api.TextFile) (changed []string, err error
 }
 
 func differs(dir string, f api.TextFile) (bool, error) {
-	if err := checkName(f.Name); err != nil {
-		return false, err
-	}
-	old, err := os.ReadFile(filepath.Join(dir, f.Name))
+	state, _, err := Compare(dir, f)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return true, nil
 	case err != nil:
 		return false, fmt.Errorf("installing unit %q: %w", f.Name, err)
-	case lostContent(old):
-		return true, nil
-	case !strings.HasPrefix(string(old), Mark) || owner(string(old)) != owner(f.Text):
+	case state == FileForeign:
 		return false, fmt.Errorf("installing unit %q: %w: move %s away", f.Name, ErrForeign, filepath.Join(dir, f.Name))
 	}
-	return string(old) != f.Text, nil
+	return state == FileMissing || state == FileDiffers, nil
 }
 
 // lostContent tells whether a file is what a power cut leaves: nothing, or blocks of zeros.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"gearmesh.dev/api"
+)
+
+// exitChanges is the exit status of a plan that has something to do.
+const exitChanges = 2
+
+func (a *app) planCmd() *cobra.Command {
+	var format, host string
+	var local bool
+	cmd := &cobra.Command{
+		Use: "plan --host HOST", Short: "Show what a host's agent would do, and what of the host is not as it should be",
+		Long: `Asks a host's agent what it would do now: the tasks of its pods with their reasons, and every unit file, rule or namespace that
+is not as it should be. Nothing is changed. Exit status 0: nothing to do; 2: there is.`,
+		Example: `  gear plan --host h1
+  gear plan --local                    # on the host itself, as root; needs no master`,
+		Args: between(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
+				return err
+			}
+			if local == (host != "") {
+				return usageError(cmd, "say which host: --host HOST or --local")
+			}
+			p, err := a.hostPlan(cmd.Context(), local, host)
+			if err != nil {
+				return err
+			}
+			return a.planned(p, format)
+		},
+	}
+	formatFlag(cmd, &format, "json", "yaml")
+	cmd.Flags().StringVar(&host, "host", "", "the host to ask")
+	a.noError(cmd.RegisterFlagCompletionFunc("host", a.completeNames(api.KindHost)))
+	cmd.Flags().BoolVar(&local, "local", false, "ask this host's own agent, over "+agentSocket)
+	return cmd
+}
+
+func (a *app) hostPlan(ctx context.Context, local bool, host string) (p api.HostPlan, err error) {
+	if local {
+		err = askLocal(ctx, "GET", "/v1/plan", &p)
+		return p, err
+	}
+	name, err := checkedName("host", host)
+	if err != nil {
+		return p, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return p, err
+	}
+	return c.HostPlan(ctx, name)
+}
+
+// planned prints a plan; its exit status tells whether there is anything in it.
+func (a *app) planned(p api.HostPlan, format string) error {
+	if format != "" {
+		if err := a.printValue(p, format); err != nil {
+			return err
+		}
+	} else {
+		a.printPlan(p)
+	}
+	if p.Empty() {
+		return nil
+	}
+	return exited(exitChanges)
+}
+
+func (a *app) printPlan(p api.HostPlan) {
+	if p.Empty() {
+		fmt.Fprintf(a.out, "host %s is as it should be\n", p.Host)
+		return
+	}
+	fmt.Fprintln(a.out, a.outPaint.bold("host "+string(p.Host)))
+	for _, t := range p.Tasks {
+		name := string(t.UID)
+		if t.Pod != "" {
+			name = string(t.Project) + "/" + string(t.Pod)
+		}
+		fmt.Fprintf(a.out, "  → %s %s: %s\n", printable(t.Op), name, printable(string(t.Reason)))
+	}
+	for _, d := range p.Drift {
+		a.drift(a.outPaint.yellow("≠"), d)
+	}
+	if len(p.Drift) > 0 {
+		fmt.Fprintf(a.out, "  %s gear host repair %s\n", a.outPaint.bold("try:"), p.Host)
+	}
+}
