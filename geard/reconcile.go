@@ -1,6 +1,7 @@
 package geard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -61,12 +62,9 @@ func (a *Agent) loadPod(uid api.UID) held {
 	if podstate.Missing(err) {
 		return held{}
 	}
-	if err != nil {
-		return held{bad: err}
-	}
-	net, err := a.cfg.Dirs.LoadNet(uid)
-	if err != nil {
-		return held{bad: err}
+	net, netErr := a.cfg.Dirs.LoadNet(uid)
+	if err = cmp.Or(err, netErr); err != nil {
+		return held{bad: err, net: net}
 	}
 	return held{pod: &pod, net: net}
 }
@@ -175,7 +173,10 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := admit(pod, a.cfg.MaxPolicy); err != nil {
 		return Because(api.ReasonPolicy, err)
 	}
-	net, err := a.place(pod)
+	net, err := h.net, error(nil)
+	if !net.Address.IsValid() { // a pod whose file is damaged keeps its place: it may be running there
+		net, err = a.place(pod)
+	}
 	if err != nil {
 		return Because(api.ReasonNoPorts, err)
 	}

@@ -72,13 +72,23 @@ func (d Dirs) LoadPod(uid api.UID) (api.Pod, error) {
 
 // LoadNet reads a pod's network place.
 func (d Dirs) LoadNet(uid api.UID) (Net, error) {
-	return load[Net](filepath.Join(d.Pod(uid), "net.json"))
+	n, err := load[Net](filepath.Join(d.Pod(uid), "net.json"))
+	if err == nil {
+		return n, nil
+	}
+	if spare, spareErr := load[Net](filepath.Join(d.Pod(uid), netCopy)); spareErr == nil {
+		return spare, nil
+	}
+	return n, err
 }
 
 // LoadLinks reads a pod's links.
 func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
 	return load[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
 }
+// netCopy is the name of net.json's copy.
+const netCopy = "net.copy.json"
+
 
 // LoadRun reads the state of a container. The zero state, without error, means that its gear-run
 // has not run since the host booted.
@@ -112,6 +122,7 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	for name, text := range mounted(p, n, links) {
 		g.Go(func() error { return atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644) })
 	}
+	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, netCopy), n, 0o644) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -47,6 +47,12 @@ func TestSaveLoadRemove(t *testing.T) {
 	if s := cmp.Diff(p, gotPod, equalAddr) + cmp.Diff(n, gotNet, equalAddr) + cmp.Diff(links, gotLinks, equalAddr); s != "" {
 		t.Error(s)
 	}
+	if err := os.WriteFile(filepath.Join(d.Pod(uid), "net.json"), []byte(`{"address": "10.1`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := d.LoadNet(uid); err != nil || kept.Address != n.Address {
+		t.Errorf("with a damaged net.json the place is %v, %v", kept, err)
+	}
 	if s, err := d.LoadRun(uid, "main"); err != nil || s.State != "" {
 		t.Errorf("a container that never ran has state %+v, %v", s, err)
 	}
