@@ -211,6 +211,9 @@ func (h *Host) Remove(ctx context.Context, p api.Pod) error {
 		return err
 	}
 	if err := failpoint.Hit(failpoint.RemoveAfterStop); err != nil {
+	if err := h.clearNetwork(ctx, p); err != nil {
+		return err
+	}
 		return err
 	}
 	if err := h.removeContainers(ctx, p.Metadata.UID); err != nil {
