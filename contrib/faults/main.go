@@ -70,7 +70,8 @@ type fault struct {
 }
 
 func faults() []fault {
-	return []fault{{"F2", killAgent}, {"F7", killEngine}, {"F8", killSupervisors}, {"F11", deleteWhileOff}, {"F21", restartNeighbours}}
+	return []fault{{"F1", cutPower}, {"F2", killAgent}, {"F4", rebootAlone}, {"F7", killEngine}, {"F8", killSupervisors}, {"F11", deleteWhileOff},
+		{"F18", harmDisk}, {"F21", restartNeighbours}}
 }
 
 // pick gives the faults with the ids, which are separated by commas; all for none.

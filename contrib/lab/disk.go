@@ -54,6 +54,12 @@ func (l *Lab) PowerCut(ctx context.Context, names ...string) error {
 	})
 }
 
+// FailDisk makes the hosts' own file systems give an error to every access, as a disk that is pulled
+// out does, until they are off and on again. The hosts run on.
+func (l *Lab) FailDisk(ctx context.Context, names ...string) error {
+	return l.each(ctx, names, func(_ context.Context, h host) error { return h.loseUnsynced() })
+}
+
 func (h host) loseUnsynced() error {
 	p, ok := h.running()
 	if !ok || !exists(h.file("disk.img")) {
