@@ -210,10 +210,10 @@ func (h *Host) Remove(ctx context.Context, p api.Pod) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := failpoint.Hit(failpoint.RemoveAfterStop); err != nil {
 	if err := h.clearNetwork(ctx, p); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(failpoint.RemoveAfterStop); err != nil {
 		return err
 	}
 	if err := h.removeContainers(ctx, p.Metadata.UID); err != nil {
