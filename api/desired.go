@@ -18,6 +18,8 @@ type Desired struct {
 	Revision  int64     `json:"revision"`
 	Pods      []Pod     `json:"pods,omitempty"`
 	Directory Directory `json:"directory,omitzero"`
+	// Secrets are those that the pods need. They are never written to disk as they are.
+	Secrets []SecretValue `json:"secrets,omitempty"`
 }
 
 // Patch is a change from one Desired to the next: one line of the stream that an agent holds.
@@ -30,24 +32,26 @@ type Patch struct {
 	Hosts     []HostEntry     `json:"hosts,omitempty"`
 	Aliases   []AliasEntry    `json:"aliases,omitempty"`
 	Endpoints []HostEndpoints `json:"endpoints,omitempty"`
-	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST"`
+	Secrets   []SecretValue   `json:"secrets,omitempty" doc:"Those that pods of this host need, with the values that they need"`
+	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, secret/PROJECT/NAME, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST"`
 }
 
 // Empty tells whether the patch changes nothing but the revision.
 func (p Patch) Empty() bool {
-	return !p.Full && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Removed) == 0
+	return !p.Full && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Secrets)+len(p.Removed) == 0
 }
 
 // FullPatch gives the patch that sets everything.
 func FullPatch(d Desired) Patch {
 	return Patch{Full: true, Term: d.Term, Revision: d.Revision, Pods: d.Pods, Services: d.Directory.Services,
-		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints}
+		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints, Secrets: d.Secrets}
 }
 
 // Diff gives the patch that makes to out of from.
 func Diff(from, to Desired) Patch {
 	p := Patch{Term: to.Term, Revision: to.Revision}
 	p.Pods = changed(from.Pods, to.Pods, podKey, &p.Removed)
+	p.Secrets = changed(from.Secrets, to.Secrets, secretValueKey, &p.Removed)
 	p.Services = changed(from.Directory.Services, to.Directory.Services, serviceKey, &p.Removed)
 	p.Hosts = changed(from.Directory.Hosts, to.Directory.Hosts, hostKey, &p.Removed)
 	p.Aliases = changed(from.Directory.Aliases, to.Directory.Aliases, aliasKey, &p.Removed)
@@ -64,6 +68,7 @@ func (d Desired) Apply(p Patch) Desired {
 		from = Desired{}
 	}
 	out.Pods = patched(from.Pods, p.Pods, podKey, p.Removed)
+	out.Secrets = patched(from.Secrets, p.Secrets, secretValueKey, p.Removed)
 	out.Directory.Services = patched(from.Directory.Services, p.Services, serviceKey, p.Removed)
 	out.Directory.Hosts = patched(from.Directory.Hosts, p.Hosts, hostKey, p.Removed)
 	out.Directory.Aliases = patched(from.Directory.Aliases, p.Aliases, aliasKey, p.Removed)
@@ -71,7 +76,10 @@ func (d Desired) Apply(p Patch) Desired {
 	return out
 }
 
-func podKey(p Pod) string                 { return "pod/" + string(p.Metadata.UID) }
+func podKey(p Pod) string { return "pod/" + string(p.Metadata.UID) }
+func secretValueKey(v SecretValue) string {
+	return "secret/" + string(v.Project) + "/" + string(v.Name)
+}
 func serviceKey(s ServiceEntry) string    { return "service/" + string(s.Project) + "/" + string(s.Name) }
 func hostKey(h HostEntry) string          { return "host/" + string(h.Name) }
 func aliasKey(a AliasEntry) string        { return "alias/" + string(a.Host) }

@@ -15,14 +15,17 @@ const (
 	KindPod     Kind = "Pod"
 	KindHost    Kind = "Host"
 	KindAlias   Kind = "Alias"
+	KindSecret  Kind = "Secret"
 )
 
 // Kinds lists every kind in the order in which resources depend on each other.
-func Kinds() []Kind { return []Kind{KindProject, KindHost, KindService, KindAlias, KindPod} }
+func Kinds() []Kind {
+	return []Kind{KindProject, KindHost, KindSecret, KindService, KindAlias, KindPod}
+}
 
 // Header opens every resource.
 type Header struct {
-	Kind     Kind     `json:"kind" enum:"Project,Service,Pod,Host,Alias" doc:"What the resource is"`
+	Kind     Kind     `json:"kind" enum:"Project,Service,Pod,Host,Alias,Secret" doc:"What the resource is"`
 	Version  string   `json:"version,omitempty" enum:"v1" doc:"Version of the resource's shape; v1 when left out"`
 	Metadata Metadata `json:"metadata" doc:"Name, owner and identity of the resource"`
 }
@@ -54,7 +57,7 @@ func (k Key) String() string {
 	return s + string(k.Name)
 }
 
-// Resource is any of *Project, *Service, *Pod, *Host, *Alias.
+// Resource is any of *Project, *Service, *Pod, *Host, *Alias, *Secret.
 type Resource interface {
 	// Head gives the resource's header, to read and to change.
 	Head() *Header
@@ -86,12 +89,16 @@ func New(k Kind) Resource {
 		return &Host{Header: h}
 	case KindAlias:
 		return &Alias{Header: h}
+	case KindSecret:
+		return &Secret{Header: h}
 	}
 	return nil
 }
 
 // InProject tells whether resources of the kind belong to a project.
-func (k Kind) InProject() bool { return k == KindService || k == KindPod || k == KindAlias }
+func (k Kind) InProject() bool {
+	return k == KindService || k == KindPod || k == KindAlias || k == KindSecret
+}
 
 // lowerKind gives the kind as it stands in sentences and paths.
 func lowerKind(k Kind) string {

@@ -15,14 +15,15 @@ type Pod struct {
 
 // PodSpec is what runs, and where.
 type PodSpec struct {
-	Service   Name        `json:"service" doc:"The service that the pod belongs to"`
-	Hash      string      `json:"hash" doc:"Hash of the template; a pod with another hash than its service's is out of date"`
-	Template  PodTemplate `json:"template"`
-	Host      Name        `json:"host,omitempty" doc:"Host it is assigned to; empty while it waits for one"`
-	Term      int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
-	Policy    Policy      `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"Policy it was admitted under; its host refuses what that does not allow"`
-	Cause     Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
-	Placement *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`
+	Service    Name        `json:"service" doc:"The service that the pod belongs to"`
+	Hash       string      `json:"hash" doc:"Hash of the template; a pod with another hash than its service's is out of date"`
+	Template   PodTemplate `json:"template"`
+	Host       Name        `json:"host,omitempty" doc:"Host it is assigned to; empty while it waits for one"`
+	Term       int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
+	Policy     Policy      `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"Policy it was admitted under; its host refuses what that does not allow"`
+	Registries []Registry  `json:"registries,omitempty" doc:"Registries of its project when it was made"`
+	Cause      Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
+	Placement  *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`
 }
 
 // Decision explains a placement.

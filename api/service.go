@@ -10,6 +10,8 @@ type Project struct {
 type ProjectSpec struct {
 	Description string `json:"description,omitempty" doc:"For people" maxLength:"1024"`
 	Policy      Policy `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"What the project's containers may have of their hosts; restricted when left out"`
+
+	Registries []Registry `json:"registries,omitempty" doc:"Registries that want a name and a password; taken by pods that are made from then on" maxItems:"32"`
 }
 
 // Service is a pod template, a number of replicas, and where and under which names they run.
@@ -57,6 +59,7 @@ type Container struct {
 	Live       *Check            `json:"live,omitempty" doc:"Tells whether the container still works; one that does not is started anew"`
 	StopSignal string            `json:"stopSignal,omitempty" doc:"Signal that asks the container to end; the image's, else SIGTERM" pattern:"^SIG[A-Z0-9+-]{2,12}$"`
 	StopGrace  Duration          `json:"stopGrace,omitempty" doc:"Time between the stop signal and SIGKILL; 10s when left out"`
+	SecretUse
 	ContainerOptions
 }
 

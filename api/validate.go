@@ -36,6 +36,7 @@ func (p *Project) Validate() []Fault {
 	}
 	f.add("spec.description", plainText(p.Spec.Description))
 	f.add("spec.policy", p.Spec.Policy.Validate())
+	f.registries("spec.registries", p.Spec.Registries)
 	return f
 }
 
@@ -250,6 +251,7 @@ func (f *faults) container(at string, c *Container, t *PodTemplate) {
 	f.check(at+".ready", c.Ready)
 	f.check(at+".live", c.Live)
 	f.options(at, &c.ContainerOptions)
+	f.secrets(at, c)
 }
 
 func (f *faults) check(at string, c *Check) {

@@ -11,7 +11,7 @@ import (
 	"gearmesh.dev/api"
 )
 
-// resource is implemented by the pointers to the five resource types.
+// resource is implemented by the pointers to the resource types.
 type resource[T any] interface {
 	*T
 	api.Resource
@@ -108,6 +108,8 @@ func kindOf[T any, P resource[T]]() api.Kind {
 		return api.KindHost
 	case *api.Service:
 		return api.KindService
+	case *api.Secret:
+		return api.KindSecret
 	case *api.Alias:
 		return api.KindAlias
 	}

@@ -29,6 +29,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/secrets"
 	"gearmesh.dev/internal/loop"
 )
 
@@ -68,6 +69,9 @@ type Machine interface {
 	Pull(ctx context.Context, pod api.Pod) error
 	// Start asks for the start of a pod's units and does not wait until they are ready.
 	Start(ctx context.Context, pod api.Pod) error
+	// Renew tells a container that its secrets have changed: by a signal, or by a restart of its unit when signal is
+	// empty. It does not wait.
+	Renew(ctx context.Context, pod api.Pod, container api.Name, signal string) error
 	// Remove stops a pod and removes its units and containers.
 	Remove(ctx context.Context, pod api.Pod) error
 	// Relink changes the link rules in a pod's namespace. Connections to what is down are cut.
@@ -98,11 +102,11 @@ type HostRules struct {
 
 // Config is what an agent needs. All fields must be set but Inside.
 type Config struct {
-	Name api.Name
 	// MaxPolicy is the most that this host lets any pod have, whatever the master says: a wrong master
 	// gets no more. Empty is restricted.
 	MaxPolicy api.Policy
 
+	Name     api.Name
 	Address  netip.Addr   // where other hosts reach this one
 	Domain   api.Hostname // DNS domain of the cluster
 	Version  string
@@ -123,6 +127,7 @@ type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	mem     *memory
+	secrets secrets.Store
 	changed broadcast // the directory, or who of it is alive, has changed
 
 	reconcileKick, networkKick, reportKick, peersKick loop.Kick
@@ -158,7 +163,11 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
+	kept, err := secrets.New(cfg.Dirs)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
 		trouble: map[api.Reason]string{}, reconcileKick: loop.NewKick(), networkKick: loop.NewKick(),
 		reportKick: loop.NewKick(), peersKick: loop.NewKick()}, nil
 }
@@ -223,6 +232,9 @@ func (a *Agent) followOnce(ctx context.Context) error {
 		a.condition(reasonPatch, err)
 		if err != nil {
 			return err
+		}
+		if len(patch.Secrets) > 0 {
+			a.secretsArrived()
 		}
 		if !patch.Empty() {
 			a.directoryChanged()

@@ -310,3 +310,41 @@ func TestLinksFollow(t *testing.T) {
 		t.Errorf("on disk: %+v, %v", links, err)
 	}
 }
+
+func TestSecrets(t *testing.T) {
+	r := newRig(t)
+	p := pod(uidA)
+	c := &p.Spec.Template.Containers[0]
+	c.SecretEnv = map[string]api.SecretKey{"PASSWORD": {Secret: "db", Key: "password"}}
+	sent := func(value string) []api.SecretValue {
+		return []api.SecretValue{{Project: "shop", Name: "db", Data: map[string][]byte{"password": []byte(value)}}}
+	}
+	r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{p}}
+	r.until("the secret to be missed", func() bool { return r.status(uidA).Reason == api.ReasonSecret })
+	r.master.patches <- api.Patch{Term: 1, Secrets: sent("canary-1")}
+	r.until("the pod to be ready", func() bool { return r.status(uidA).Ready })
+	first := r.laid(uidA)
+	if data, err := os.ReadFile(filepath.Join(r.dirs.State, "agent", "desired.json")); err != nil || strings.Contains(string(data), "canary") || first == "" {
+		t.Errorf("desired.json: %s, %v; laid %q", data, err, first)
+	}
+	r.stop()
+	r.start() // no master answers: nothing is taken away
+	r.until("the pod to be ready again", func() bool { return r.status(uidA).Ready })
+	if r.laid(uidA) != first {
+		t.Error("the secret was changed by nobody")
+	}
+	r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{p}, Secrets: sent("canary-2")}
+	r.until("the restart", func() bool { return slices.Contains(r.host.Calls(), "renew main web-aaaaa") })
+	r.until("the new secret", func() bool { l := r.laid(uidA); return l != "" && l != first })
+	r.master.patches <- api.Patch{Term: 1, Pods: []api.Pod{deleting(p)}}
+	r.until("the pod to be gone", func() bool { return r.status(uidA).Phase == api.PhaseGone })
+	if left, _ := os.ReadDir(filepath.Join(r.dirs.Run, "secrets")); len(left) > 0 || r.laid(uidA) != "" {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// laid gives the fingerprint of what a pod's only container was given.
+func (r *rig) laid(uid api.UID) string {
+	data, _ := os.ReadFile(filepath.Join(r.dirs.Run, "secrets", string(uid), "main.state"))
+	return string(data)
+}

@@ -109,6 +109,7 @@ func (m *memory) flush() error {
 }
 
 func (m *memory) writeLocked(next api.Desired) error {
+	next.Secrets = nil // they are kept with their pods, sealed (package secrets)
 	if err := atomicfile.WriteJSON(m.path, next, 0o600); err != nil {
 		return fmt.Errorf("keeping the desired state: %w", err)
 	}

@@ -16,6 +16,7 @@ type Op string
 const (
 	OpInstall Op = "install" // state to disk, units, images, start
 	OpStart   Op = "start"   // start units that do not run
+	OpSecrets Op = "secrets" // give containers the secrets as they are now
 	OpRemove  Op = "remove"  // stop, then leave nothing but volumes
 	OpClean   Op = "clean"   // a directory without a pod: the rest of a save that was cut short
 )
@@ -25,6 +26,7 @@ const (
 	reasonAssigned = api.Reason("Assigned")
 	reasonUnits    = api.Reason("UnitsToCheck") // missing, different, or not compared since the agent started
 	reasonNotUp    = api.Reason("UnitNotRunning")
+	reasonSecrets  = api.Reason("SecretChanged")
 	reasonDeleted  = api.Reason("Deleted")
 	reasonLeftover = api.Reason("Leftover")
 )
@@ -42,6 +44,7 @@ type Actual struct {
 	Pod     *api.Pod // from disk; nil when the directory has none, or one that cannot be read
 	Corrupt bool     // there is a pod on disk, but it cannot be read
 	Units   UnitsState
+	Secrets bool      // it has other secrets than the master has sent
 	Busy    bool      // a task of this pod is under way
 	Retry   time.Time // not before, after a task that did not succeed
 	Absent  bool      // nothing is on disk; a task of it is under way or will be tried again
@@ -102,6 +105,8 @@ func next(want api.Pod, a Actual, exists bool) (Op, api.Reason) {
 		return OpInstall, reasonUnits
 	case !a.Units.Up && !a.Units.Stopped:
 		return OpStart, reasonNotUp
+	case a.Secrets:
+		return OpSecrets, reasonSecrets
 	}
 	return "", ""
 }

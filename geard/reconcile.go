@@ -86,7 +86,7 @@ func (a *Agent) observe(ctx context.Context, disk map[api.UID]held) ([]Actual, e
 	var out []Actual
 	for uid, h := range disk {
 		w := a.workLocked(uid)
-		out = append(out, Actual{UID: uid, Pod: h.pod, Corrupt: h.bad != nil, Units: units[uid], Busy: w.busy, Retry: w.retry})
+		out = append(out, Actual{UID: uid, Pod: h.pod, Corrupt: h.bad != nil, Units: units[uid], Secrets: h.pod != nil && a.secretsStale(*h.pod), Busy: w.busy, Retry: w.retry})
 	}
 	for _, want := range a.mem.get().Pods {
 		uid := want.Metadata.UID
@@ -156,6 +156,8 @@ func (a *Agent) do(ctx context.Context, t Task, pod api.Pod, h held) error {
 		return a.install(ctx, pod, h)
 	case OpStart:
 		return a.start(ctx, pod)
+	case OpSecrets:
+		return Because(api.ReasonSecret, a.renewSecrets(ctx, pod))
 	case OpRemove:
 		return a.remove(ctx, pod)
 	case OpClean:
@@ -172,6 +174,9 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	}
 	if err := admit(pod, a.cfg.MaxPolicy); err != nil {
 		return Because(api.ReasonPolicy, err)
+	}
+	if err := a.keepSecrets(pod); err != nil {
+		return Because(api.ReasonSecret, err)
 	}
 	net, err := h.net, error(nil)
 	if !net.Address.IsValid() { // a pod whose file is damaged keeps its place: it may be running there
@@ -256,7 +261,12 @@ func (a *Agent) place(pod api.Pod) (podstate.Net, error) {
 }
 
 // Because gives an error of a Machine the reason that the pod's status shows.
-func Because(reason api.Reason, err error) error { return reasonError{reason, err} }
+func Because(reason api.Reason, err error) error {
+	if err == nil {
+		return nil
+	}
+	return reasonError{reason, err}
+}
 
 // reasonError gives an error the reason that the pod's status shows.
 type reasonError struct {

@@ -33,6 +33,9 @@ type cache struct {
 	hostInfos map[api.Name]hostInfo
 	hostKeys  map[api.Name]hostKeys
 
+	sealed  map[api.Key]sealedRecord // by key of the secret
+	sealSeq int64                    // grows when one changes
+
 	podSeq map[api.Name]int64 // grows when the pods of a host change
 	dirSeq int64              // grows when the directory may have changed
 
@@ -83,6 +86,8 @@ func (c *cache) resetLocked() {
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
+	c.sealed = map[api.Key]sealedRecord{}
+	c.sealSeq++
 	if c.podSeq == nil { // it only grows, also when all is read anew
 		c.podSeq = map[api.Name]int64{}
 	}
@@ -153,6 +158,10 @@ func (c *cache) applyLocked(e store.Event) error {
 			return err
 		}
 		c.touchLocked(api.Key{Kind: api.KindHost, Name: host}, e.Revision)
+	case sealedPrefix:
+		project, name, _ := strings.Cut(rest, "/")
+		c.sealSeq++
+		return set(c.sealed, api.Key{Kind: api.KindSecret, Project: api.Name(project), Name: api.Name(name)}, e)
 	case hostKeyPrefix:
 		return set(c.hostKeys, host, e)
 	}

@@ -27,6 +27,7 @@ func desiredFor(term, revision int64, pods []api.Pod, d *directory) api.Desired 
 type sent struct {
 	api.Desired
 	podSeq    int64
+	sealSeq   int64
 	directory *directory
 }
 
@@ -40,6 +41,7 @@ func (m *Master) desired(c *call) error {
 	for first := true; ; first = false {
 		changed := m.cache.signal()
 		next := m.desiredNow(c.name("name"), term)
+		m.addSecrets(last, &next)
 		patch := m.patch(last, next)
 		if first {
 			patch = api.FullPatch(next.Desired)
@@ -93,15 +95,25 @@ func (m *Master) stillKnown(c *call) bool {
 
 func (m *Master) desiredNow(host api.Name, term int64) sent {
 	d := m.views.current(term).directory
+	seal := m.cache.secretsSeq() // before the pods: a later secret is then found to be news
 	pods, seq, revision := m.cache.podsOf(host)
-	return sent{desiredFor(term, revision, pods, d), seq, d}
+	return sent{desiredFor(term, revision, pods, d), seq, seal, d}
+}
+
+// addSecrets adds what the pods need of secrets, where that may differ from what was sent last.
+func (m *Master) addSecrets(last sent, next *sent) {
+	next.Secrets = last.Secrets
+	if last.podSeq != next.podSeq || last.sealSeq != next.sealSeq {
+		next.Secrets = m.secretsFor(next.Pods)
+	}
 }
 
 // patch gives what changed. That of the directory is the same for all hosts and made once.
 func (m *Master) patch(last, next sent) api.Patch {
 	p := api.Patch{Term: next.Term, Revision: next.Revision}
-	if last.podSeq != next.podSeq {
-		p = api.Diff(api.Desired{Pods: last.Pods}, api.Desired{Term: next.Term, Revision: next.Revision, Pods: next.Pods})
+	if last.podSeq != next.podSeq || last.sealSeq != next.sealSeq {
+		p = api.Diff(api.Desired{Pods: last.Pods, Secrets: last.Secrets},
+			api.Desired{Term: next.Term, Revision: next.Revision, Pods: next.Pods, Secrets: next.Secrets})
 	}
 	if last.directory != nil && last.directory != next.directory {
 		d := m.deltas.between(last.directory, next.directory)

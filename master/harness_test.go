@@ -18,6 +18,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/pki"
+	"gearmesh.dev/internal/seal"
 	"gearmesh.dev/master/store"
 	"gearmesh.dev/master/store/memory"
 )
@@ -69,7 +70,7 @@ func startOver(t *testing.T, s store.Store) *cluster {
 	cert := ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")})
 	c := &cluster{t: t, store: s, ca: ca, url: "https://" + l.Addr().String(), token: pki.NewSecret(), log: &syncBuffer{}}
 	c.m, err = New(Config{
-		Name: "m1", Version: "test", Listener: l, CA: ca,
+		Secrets: seal.NewKey(), Name: "m1", Version: "test", Listener: l, CA: ca,
 		TLS: pki.ServerConfig(cert, ca.Cert), AgentTLS: pki.ClientConfig(cert, ca.Cert),
 		People: []Person{{Name: "ann", TokenHash: pki.HashSecret(c.token)}},
 	}, s, slog.New(slog.NewTextHandler(c.log, nil)))

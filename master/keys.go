@@ -15,6 +15,7 @@ const (
 	endpointsPrefix = "endpoints/" // + HOST: api.HostEndpoints
 	hostInfoPrefix  = "hostinfo/"  // + HOST: hostInfo
 	hostKeyPrefix   = "hostkey/"   // + HOST: hostKeys
+	sealedPrefix    = "sealed/"    // + PROJECT/NAME: sealedRecord
 	tokenPrefix     = "token/"     // + ID: tokenRecord
 	gossipKey       = "gossipkey"  // 32 bytes
 )
@@ -86,6 +87,9 @@ func bare(r api.Resource) api.Resource {
 	case *api.Host:
 		c := *v
 		c.Status = api.HostStatus{}
+		return &c
+	case *api.Secret:
+		c := *v
 		return &c
 	case *api.Alias:
 		c := *v

@@ -146,6 +146,8 @@ func opsOf(a control.Action) []store.Op {
 	switch h.Kind {
 	case api.KindPod:
 		ops = append(ops, erase(podStatusPrefix+string(h.Metadata.Project)+"/"+string(h.Metadata.Name)))
+	case api.KindSecret:
+		ops = append(ops, erase(sealedKey(h.Key())))
 	case api.KindHost:
 		name := string(h.Metadata.Name)
 		ops = append(ops, erase(endpointsPrefix+name), erase(hostInfoPrefix+name), erase(hostKeyPrefix+name))

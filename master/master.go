@@ -63,6 +63,8 @@ type Config struct {
 	People []Person
 	// Domain is the cluster's DNS domain, which hosts learn when they join; "gear.internal" when empty.
 	Domain api.Hostname
+	// Secrets seals secrets. Without it none can be written or used.
+	Secrets Sealer
 	// TokenLife is how long a join token can be used; 15 minutes when 0.
 	TokenLife time.Duration
 }

@@ -189,7 +189,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	c := startCluster(t)
 	ann := c.ann()
 	for path, status := range map[string]int{
-		"/": 404, "/v1": 404, "/v1/": 404, "/v1/secrets": 404, "/docs": 404, "/v1//projects": 404,
+		"/": 404, "/v1": 404, "/v1/": 404, "/v1/passwords": 404, "/docs": 404, "/v1//projects": 404,
 		"/v1/projects/../tokens": 404, "/v1/projects/": 404, "/debug/pprof/": 404,
 	} {
 		if a := ann.do("GET", path, nil); a.status != status {

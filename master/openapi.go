@@ -105,7 +105,7 @@ func tagOf(path string) string {
 	tag := "master"
 	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/v1/"), "/") {
 		switch segment {
-		case "projects", "services", "pods", "hosts", "aliases":
+		case "projects", "services", "pods", "hosts", "aliases", "secrets":
 			tag = segment
 		}
 	}

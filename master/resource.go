@@ -70,7 +70,11 @@ func (m *Master) create(kind api.Kind) func(*call) error {
 		if err != nil {
 			return err
 		}
-		stored, err := m.insert(c.Context(), r)
+		kept, err := m.seal(r)
+		if err != nil {
+			return err
+		}
+		stored, err := m.insert(c.Context(), r, kept...)
 		if errors.Is(err, store.ErrConflict) {
 			return api.Errorf(api.CodeExists, "there is a %s already; PUT replaces it", r.Head().Key())
 		}
@@ -88,8 +92,12 @@ func (m *Master) replace(kind api.Kind) func(*call) error {
 		if err != nil {
 			return err
 		}
+		kept, err := m.seal(r)
+		if err != nil {
+			return err
+		}
 		for range maxAttempts {
-			done, err := m.tryReplace(c, r)
+			done, err := m.tryReplace(c, r, kept)
 			if done || !errors.Is(err, store.ErrConflict) || r.Head().Metadata.Revision != 0 {
 				return err
 			}
@@ -98,10 +106,10 @@ func (m *Master) replace(kind api.Kind) func(*call) error {
 	}
 }
 
-func (m *Master) tryReplace(c *call, r api.Resource) (done bool, err error) {
+func (m *Master) tryReplace(c *call, r api.Resource, kept []store.Op) (done bool, err error) {
 	old, err := m.load(c.Context(), r.Head().Key())
 	if errors.Is(err, store.ErrNotFound) {
-		return m.replaceMissing(c, r)
+		return m.replaceMissing(c, r, kept)
 	}
 	if err != nil {
 		return false, err
@@ -117,14 +125,14 @@ func (m *Master) tryReplace(c *call, r api.Resource) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	stored, err := m.write(c.Context(), next, old.Head().Metadata.Revision, guards...)
+	stored, err := m.write(c.Context(), next, old.Head().Metadata.Revision, append(guards, kept...)...)
 	if err != nil {
 		return false, err
 	}
 	return true, m.written(c, http.StatusOK, resultConfigured, stored)
 }
 
-func (m *Master) replaceMissing(c *call, r api.Resource) (done bool, err error) {
+func (m *Master) replaceMissing(c *call, r api.Resource, kept []store.Op) (done bool, err error) {
 	h := r.Head()
 	switch {
 	case h.Kind == api.KindHost:
@@ -132,7 +140,7 @@ func (m *Master) replaceMissing(c *call, r api.Resource) (done bool, err error) 
 	case h.Metadata.Revision != 0:
 		return false, api.Errorf(api.CodeConflict, "%s was read at revision %d and is gone now; leave metadata.revision out to create it", h.Key(), h.Metadata.Revision)
 	}
-	stored, err := m.insert(c.Context(), r)
+	stored, err := m.insert(c.Context(), r, kept...)
 	if err != nil {
 		return false, err
 	}
@@ -166,9 +174,9 @@ func successor(old, wish api.Resource) (next api.Resource, changed bool, err err
 	return next, !bytes.Equal(before, after), err
 }
 
-// insert writes a new resource. One of a project needs the project, which must not be on its way
+// insert writes a new resource, and what is kept beside it. One of a project needs the project, which must not be on its way
 // out; the transaction checks that it has not changed meanwhile.
-func (m *Master) insert(ctx context.Context, r api.Resource) (api.Resource, error) {
+func (m *Master) insert(ctx context.Context, r api.Resource, kept ...store.Op) (api.Resource, error) {
 	r = bare(r)
 	h := r.Head()
 	labels := h.Metadata.Labels
@@ -183,7 +191,7 @@ func (m *Master) insert(ctx context.Context, r api.Resource) (api.Resource, erro
 		if _, err := m.policyGuard(ctx, r); err != nil {
 			return nil, err
 		}
-		stored, err := m.write(ctx, r, store.Absent, guards...)
+		stored, err := m.write(ctx, r, store.Absent, append(guards, kept...)...)
 		if !errors.Is(err, store.ErrConflict) {
 			return stored, err
 		}
@@ -264,6 +272,9 @@ func (m *Master) tryRemove(ctx context.Context, key api.Key, revision int64) (ap
 		rev, err := m.txn(ctx, store.Op{Kind: store.Delete, Key: storeKey(key), If: at})
 		old.Head().Metadata.Deleting, old.Head().Metadata.Revision = true, rev
 		return old, err
+	}
+	if key.Kind == api.KindSecret {
+		return m.removeSecret(ctx, old, at)
 	}
 	if !old.Head().Metadata.Deleting {
 		old.Head().Metadata.Deleting = true

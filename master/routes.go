@@ -22,7 +22,7 @@ func (m *Master) routes() []route {
 			status: http.StatusCreated, answer: reflect.TypeFor[api.JoinToken](), handle: m.createToken},
 		{method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
 			answer: reflect.TypeFor[watchLine](), handle: m.watch, query: []queryParam{
-				{"kinds", "some of projects,hosts,services,aliases,pods; all when left out"},
+				{"kinds", "some of projects,hosts,secrets,services,aliases,pods; all when left out"},
 				{"project", "only of this project"},
 				{"revision", "changes after this revision; when left out: what is there, a sync event, then changes"}}},
 		{method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
@@ -42,6 +42,7 @@ func (m *Master) routes() []route {
 	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
 	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)
+	routes = append(routes, resourceRoutes[api.Secret](m, api.KindSecret)...)
 	routes = append(routes, resourceRoutes[api.Alias](m, api.KindAlias)...)
 	routes = append(routes, resourceRoutes[api.Pod](m, api.KindPod)...)
 	return append(routes, m.hostworkRoutes()...)

@@ -102,6 +102,7 @@ func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
 		Projects: values[api.Project](c.objects[api.KindProject]),
 		Services: values[api.Service](c.objects[api.KindService]),
 		Aliases:  values[api.Alias](c.objects[api.KindAlias]),
+		Secrets:  values[api.Secret](c.objects[api.KindSecret]),
 		Hosts:    values[api.Host](c.objects[api.KindHost]),
 		Pods:     c.table.all(), // Status.Seen is that of the host, and not set here
 	}

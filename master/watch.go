@@ -124,7 +124,7 @@ func (c *call) filter() (filter, error) {
 	for word := range strings.SplitSeq(q.Get("kinds"), ",") {
 		kind, ok := kindOfPlural(word)
 		if !ok {
-			return f, api.Errorf(api.CodeBadRequest, "kinds: %.40q is not known; write some of projects,hosts,services,aliases,pods", word)
+			return f, api.Errorf(api.CodeBadRequest, "kinds: %.40q is not known; write some of projects,hosts,secrets,services,aliases,pods", word)
 		}
 		f.kinds[kind] = true
 	}

@@ -23,12 +23,13 @@ type columns struct {
 func (c columns) header(k api.Kind) []string {
 	wide := map[api.Kind][]string{
 		api.KindProject: {"uid"}, api.KindHost: {"version", "capacity", "seen", "uid"}, api.KindService: {"image", "ports", "uid"},
-		api.KindAlias: {"uid"}, api.KindPod: {"address", "cause", "image", "uid"},
+		api.KindAlias: {"uid"}, api.KindSecret: {"uid"}, api.KindPod: {"address", "cause", "image", "uid"},
 	}
 	narrow := map[api.Kind][]string{
 		api.KindProject: {"name", "description", "age"},
 		api.KindHost:    {"name", "state", "address", "pods", "labels", "message", "age"},
 		api.KindService: {"name", "ready", "message", "age"},
+		api.KindSecret:  {"name", "values", "age"},
 		api.KindAlias:   {"name", "host name", "to", "state", "age"},
 		api.KindPod:     {"name", "state", "host", "restarts", "message", "age"},
 	}
@@ -63,6 +64,8 @@ func (c columns) row(r api.Resource) []string {
 		h := serviceHealth(r)
 		narrow = []string{name, c.state(h, fmt.Sprintf("%d/%d", r.Status.Ready, replicas(r))), c.message(h, r.Status.Reason, r.Status.Message), age}
 		wide = []string{images(&r.Spec.PodTemplate), portList(r.Spec.Ports)}
+	case *api.Secret:
+		narrow = []string{name, strings.Join(sortedKeys(r.Spec.Hashes), ","), age}
 	case *api.Alias:
 		narrow = []string{name, string(r.Spec.Host), aliasTarget(r), c.alias(r), age}
 	case *api.Pod:

@@ -177,6 +177,8 @@ func specOf(r api.Resource) any {
 		return r.Spec
 	case *api.Service:
 		return r.Spec
+	case *api.Secret:
+		return r.Spec
 	case *api.Alias:
 		return r.Spec
 	case *api.Pod:

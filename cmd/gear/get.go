@@ -18,7 +18,7 @@ func (a *app) getCmd() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "get KIND [NAME]", Short: "Show resources in a table, or as the API has them",
-		Long: `Shows projects, hosts, services, pods or aliases. Without -p, resources of all projects are listed.
+		Long: `Shows projects, hosts, secrets (their names), services, pods or aliases. Without -p, resources of all projects are listed.
 
 -o json and -o yaml print exactly what the API answers.`,
 		Example: `  gear get pods -p shop

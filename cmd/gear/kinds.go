@@ -70,6 +70,8 @@ func listKind(ctx context.Context, c *client.Client, k api.Kind, project api.Nam
 		return listed[api.Host](ctx, c, project)
 	case api.KindService:
 		return listed[api.Service](ctx, c, project)
+	case api.KindSecret:
+		return listed[api.Secret](ctx, c, project)
 	case api.KindAlias:
 		return listed[api.Alias](ctx, c, project)
 	}

@@ -16,6 +16,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/install"
 	"gearmesh.dev/internal/pki"
+	"gearmesh.dev/internal/seal"
 	"gearmesh.dev/internal/version"
 	"gearmesh.dev/master"
 	"gearmesh.dev/master/store/etcd"
@@ -93,6 +94,9 @@ func (m masterFlags) config() (master.Config, error) {
 	source := ca.Master(split(m.names), addresses)
 	cfg := master.Config{Name: m.name, Version: version.Version, Listen: m.listen, TLS: pki.ServerConfig(source, ca.Cert),
 		AgentTLS: pki.ClientConfig(source, ca.Cert), AgentPort: agentPort, CA: ca, Domain: api.Hostname(m.domain)}
+	if cfg.Secrets, err = seal.EnsureKey(filepath.Join(m.dir, "secret.key")); err != nil {
+		return master.Config{}, err
+	}
 	for _, p := range people {
 		cfg.People = append(cfg.People, master.Person(p))
 	}

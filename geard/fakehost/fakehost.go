@@ -19,6 +19,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/secrets"
 )
 
 // Host is a machine in memory. Its fields may be set before it is used.
@@ -135,7 +136,7 @@ func (h *Host) Start(_ context.Context, p api.Pod) error {
 		if i < len(p.Spec.Template.InitContainers) {
 			s.State, s.Ready = api.RunDone, false
 		}
-		if err := h.Dirs.SaveRun(p.Metadata.UID, c.Name, s); err != nil {
+		if err := errors.Join(h.lay(p, c), h.Dirs.SaveRun(p.Metadata.UID, c.Name, s)); err != nil {
 			return err
 		}
 	}
@@ -143,6 +144,33 @@ func (h *Host) Start(_ context.Context, p api.Pod) error {
 		return ErrCrash // systemd has the job and carries on
 	}
 	return nil
+}
+
+// Renew implements geard.Machine.
+func (h *Host) Renew(_ context.Context, p api.Pod, container api.Name, signal string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.callLocked(strings.TrimSpace("renew "+string(container)+" "+signal), p) {
+		return ErrCrash
+	}
+	for _, c := range p.Spec.Template.All() {
+		if c.Name == container && signal == "" {
+			return h.lay(p, c)
+		}
+	}
+	return nil
+}
+
+// lay gives a container its secrets, as gear-run does.
+func (h *Host) lay(p api.Pod, c api.Container) error {
+	if !secrets.Uses(c) {
+		return nil
+	}
+	s, err := secrets.Open(h.Dirs)
+	if err != nil {
+		return err
+	}
+	return s.Lay(p, c)
 }
 
 // Remove implements geard.Machine.

@@ -15,7 +15,7 @@ import (
 type Record struct {
 	Namespace string            `json:"-"`                 // path of the pod's network namespace
 	Sysctls   map[string]string `json:"sysctls,omitempty"` // settings of that namespace: net.…
-	Env       string            `json:"env,omitempty"`     // path of a file of NAME=value, one a line, for the first process
+	Env       string            `json:"env,omitempty"`     // path of a file of NAME=value, each ended by NUL as in /proc/PID/environ, for the first process
 }
 
 // Text gives the record as it is kept.
@@ -56,11 +56,11 @@ func (r Record) apply(config []byte) ([]byte, error) {
 	if r.Env == "" {
 		return config, nil
 	}
-	lines, err := os.ReadFile(r.Env)
+	set, err := os.ReadFile(r.Env)
 	if err != nil {
 		return nil, fmt.Errorf("reading the container's secrets: %w", err)
 	}
-	return withEnv(config, strings.Split(strings.TrimRight(string(lines), "\n"), "\n"))
+	return withEnv(config, strings.Split(strings.TrimSuffix(string(set), "\x00"), "\x00"))
 }
 
 // withSysctls sets linux.sysctl of a config.json.
@@ -84,13 +84,13 @@ func withEnv(config []byte, set []string) ([]byte, error) {
 		if err := json.Unmarshal(orEmpty(process["env"], "[]"), &env); err != nil {
 			return fmt.Errorf("reading process.env in config.json: %w", err)
 		}
-		for _, line := range set {
-			name, _, ok := strings.Cut(line, "=")
+		for _, entry := range set {
+			name, _, ok := strings.Cut(entry, "=")
 			if !ok {
 				continue
 			}
 			env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
-			env = append(env, line)
+			env = append(env, entry)
 		}
 		var err error
 		process["env"], err = encode(env)

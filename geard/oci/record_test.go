@@ -28,7 +28,7 @@ func TestRecordText(t *testing.T) {
 
 func TestRecordApply(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "env")
-	if err := os.WriteFile(file, []byte("B=secret=1\nC=\n"), 0o400); err != nil {
+	if err := os.WriteFile(file, []byte("B=secret=1\n2\x00C=\x00"), 0o400); err != nil {
 		t.Fatal(err)
 	}
 	in := `{"ociVersion":"1.0","process":{"env":["A=1","B=old"],"cwd":"/"},"linux":{"sysctl":{"kernel.msgmax":"1"}}}`
@@ -43,7 +43,7 @@ func TestRecordApply(t *testing.T) {
 	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"A=1", "B=secret=1", "C="}; !slices.Equal(got.Process.Env, want) {
+	if want := []string{"A=1", "B=secret=1\n2", "C="}; !slices.Equal(got.Process.Env, want) {
 		t.Errorf("the environment is %q, want %q", got.Process.Env, want)
 	}
 	if len(got.Linux.Sysctl) != 2 || !strings.Contains(string(out), `"cwd":"/"`) {

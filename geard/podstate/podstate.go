@@ -153,7 +153,7 @@ func (d Dirs) Remove(uid api.UID) error {
 	if err := failpoint.Hit(failpoint.RemoveAfterPod); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(d.Pod(uid)), os.RemoveAll(d.RunPod(uid)))
+	return errors.Join(os.RemoveAll(d.Pod(uid)), os.RemoveAll(d.RunPod(uid)), os.RemoveAll(filepath.Join(d.Run, "secrets", string(uid))))
 }
 
 // Pods lists the pods that have state on disk, readable or not.

@@ -15,6 +15,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/secrets"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/failpoint"
 )
@@ -189,6 +190,9 @@ func (r *run) create(ctx context.Context) (int, error) {
 	if err := failpoint.Hit(failpoint.RunBeforeCreate); err != nil {
 		return r.notCreated(ctx, "", err)
 	}
+	if err := layIn(r.Dirs, r.pod, r.spec); err != nil {
+		return r.notCreated(ctx, "", err)
+	}
 	id, err := r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod)))
 	if err != nil {
 		return r.notCreated(ctx, "", err)
@@ -205,6 +209,9 @@ func (r *run) create(ctx context.Context) (int, error) {
 	}
 	if err := r.Engine.Start(ctx, id); err != nil {
 		return r.notCreated(ctx, id, err)
+	}
+	if err := secrets.DropEnv(r.Dirs, r.UID, r.spec); err != nil {
+		r.Log.Warn("the container's secret variables could not be removed", "error", err)
 	}
 	if err := failpoint.Hit(failpoint.RunAfterStart); err != nil {
 		return r.notCreated(ctx, id, err)

@@ -10,6 +10,7 @@ import (
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/oci"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/secrets"
 )
 
 // ContainerName gives the engine's name of a container: "gear.shop.web-7f3k2.main". Names have no
@@ -70,7 +71,7 @@ func allLabels(pod api.Pod, c api.Container) map[string]string {
 
 // onRecord gives what the OCI runtime puts into a container's bundle.
 func onRecord(dirs podstate.Dirs, uid api.UID, c api.Container) oci.Record {
-	r := oci.Record{Namespace: dirs.Namespace(uid)}
+	r := oci.Record{Namespace: dirs.Namespace(uid), Env: secrets.EnvFile(dirs, uid, c)}
 	for k, v := range c.Sysctls {
 		if strings.HasPrefix(k, "net.") {
 			if r.Sysctls == nil {
@@ -91,6 +92,9 @@ func mounts(dirs podstate.Dirs, pod api.Pod, c api.Container) []engine.Mount {
 	for _, m := range c.Mounts {
 		dir := dirs.Volume(pod.Metadata.Project, pod.Spec.Service, m.Volume)
 		out = append(out, engine.Mount{Source: dir, Target: m.Path, ReadOnly: m.ReadOnly})
+	}
+	for _, m := range secrets.Mounts(dirs, pod.Metadata.UID, c) {
+		out = append(out, engine.Mount{Source: m[0], Target: m[1], ReadOnly: true})
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/secrets"
 )
 
 // supervise looks after a running container until it ends, or ctx does and it is stopped.
@@ -151,7 +152,7 @@ func (r *run) insist(ctx context.Context, do func() error) error {
 	}
 }
 
-// remove takes a container and its record away.
+// remove takes a container, its record and its secrets away.
 func (r *run) remove(ctx context.Context, id string) error {
 	if err := r.Engine.Remove(ctx, id); err != nil {
 		return err
@@ -159,7 +160,7 @@ func (r *run) remove(ctx context.Context, id string) error {
 	if err := os.Remove(r.Dirs.Record(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing the record of container %q: %w", id, err)
 	}
-	return nil
+	return secrets.Clear(r.Dirs, r.UID, r.spec)
 }
 
 // ended keeps why the container ended and takes it away.

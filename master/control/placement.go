@@ -140,7 +140,7 @@ func (p *planner) newPod(f *fleet, cause api.Reason, pin api.Name) *api.Pod {
 	pod.Metadata = api.Metadata{Project: f.Metadata.Project, Created: p.Now, Labels: podLabels(f.Metadata.Labels, pin)}
 	pod.Spec = api.PodSpec{Service: f.Metadata.Name, Hash: f.hash, Template: f.Spec.PodTemplate, Cause: cause}
 	if project := p.projects[f.Metadata.Project]; project != nil {
-		pod.Spec.Policy = project.Spec.Policy
+		pod.Spec.Policy, pod.Spec.Registries = project.Spec.Policy, project.Spec.Registries
 	}
 	pod.Metadata.Name, pod.Metadata.UID = p.names.next(f.Service, p.newUID)
 	return pod

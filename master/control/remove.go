@@ -26,11 +26,31 @@ func (p *planner) removeProjects() {
 	for i := range p.Aliases {
 		owned[p.Aliases[i].Metadata.Project] = true
 	}
+	p.removeSecrets(owned)
 	for i := range p.Projects {
 		pr := &p.Projects[i]
 		if pr.Metadata.Deleting && !owned[pr.Metadata.Name] {
 			p.act(Delete, pr, api.ReasonServiceDeleted, "nothing of it is left")
 		}
+	}
+}
+
+// removeSecrets deletes the secrets of projects that are being deleted, when nothing else is left that
+// may need them.
+func (p *planner) removeSecrets(owned map[api.Name]bool) {
+	var list []*api.Secret
+	for i := range p.Secrets {
+		s := &p.Secrets[i]
+		if pr := p.projects[s.Metadata.Project]; pr != nil && pr.Metadata.Deleting && !owned[s.Metadata.Project] {
+			list = append(list, s)
+		}
+	}
+	for i := range p.Secrets {
+		owned[p.Secrets[i].Metadata.Project] = true
+	}
+	slices.SortFunc(list, func(a, b *api.Secret) int { return byName(&a.Metadata, &b.Metadata) })
+	for _, s := range list {
+		p.act(Delete, s, api.ReasonServiceDeleted, fmt.Sprintf("project %s is being deleted", s.Metadata.Project))
 	}
 }
 

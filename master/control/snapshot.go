@@ -17,6 +17,7 @@ type Snapshot struct {
 	Pods     []api.Pod  // Status: what the pod's host last reported; zero when it has not
 	Hosts    []api.Host // Status: Seen, Version, Capacity and the worst condition of its last report
 	Aliases  []api.Alias
+	Secrets  []api.Secret        // without their values
 	Health   map[api.Name]Health // by host; a host that is missing has no lease
 }
 
