@@ -66,7 +66,7 @@ bench: deps build ## measure the numbers of the docs, each beside its peer in on
 .PHONY: faults
 faults: deps build-failpoints ## do harm to a lab and see that the bounds of the docs hold (ONLY=F1,F7); also in out/faults.json
 	@mkdir -p out
-	go run ./contrib/faults -only "$(ONLY)" -out out/faults.json
+	CGO_ENABLED=0 go run ./contrib/faults -only "$(ONLY)" -out out/faults.json
 
 .PHONY: demo
 demo: deps build ## three systemd hosts on this machine, with the guestbook on them, step by step

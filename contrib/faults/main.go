@@ -42,12 +42,14 @@ type options struct {
 	lab   string
 	scale int
 	keep  bool
+	fake  bool
 }
 
 func parse(args []string, usage io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("faults", flag.ContinueOnError)
 	f.SetOutput(usage)
+	f.BoolVar(&o.fake, "serve-fake", false, "be the fake registry of F20, inside a host of the lab")
 	f.StringVar(&o.only, "only", "", "`ids` to do, such as F1,F7; all when empty")
 	f.StringVar(&o.out, "out", "", "`file` that gets the results as JSON; none when empty")
 	f.StringVar(&o.bin, "bin", "bin/failpoints", "`folder` of gear, geard and gear-run, built with failpoints")
@@ -70,8 +72,8 @@ type fault struct {
 }
 
 func faults() []fault {
-	return []fault{{"F1", cutPower}, {"F2", killAgent}, {"F4", rebootAlone}, {"F7", killEngine}, {"F8", killSupervisors}, {"F11", deleteWhileOff},
-		{"F18", harmDisk}, {"F21", restartNeighbours}}
+	return []fault{{"F1", cutPower}, {"F2", killAgent}, {"F4", rebootAlone}, {"F7", killEngine}, {"F8", killSupervisors}, {"F10", churn},
+		{"F11", deleteWhileOff}, {"F18", harmDisk}, {"F19", badPods}, {"F20", badRegistry}, {"F21", restartNeighbours}}
 }
 
 // pick gives the faults with the ids, which are separated by commas; all for none.
@@ -99,6 +101,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	}
 	if err != nil {
 		return err
+	}
+	if o.fake {
+		return serveFake(ctx)
 	}
 	chosen, err := pick(faults(), o.only)
 	if err != nil {
@@ -136,7 +141,11 @@ func newRig(o options, progress io.Writer) (*rig, error) {
 		return nil, err
 	}
 	r := &rig{scale: o.scale, say: func(format string, args ...any) { fmt.Fprintf(progress, "  "+format+"\n", args...) }}
-	binaries := []string{filepath.Join(dir, "gear"), filepath.Join(dir, "geard"), filepath.Join(dir, "gear-run")}
+	self, err := os.Executable() // the hosts have it as the fake registry
+	if err != nil {
+		return nil, err
+	}
+	binaries := []string{filepath.Join(dir, "gear"), filepath.Join(dir, "geard"), filepath.Join(dir, "gear-run"), self}
 	l, err := lab.New(lab.Config{Name: o.lab, Binaries: binaries, Disk: diskMiB})
 	if err != nil {
 		return nil, err
