@@ -84,6 +84,9 @@ func (f *faults) order(at string, t *PodTemplate) {
 		}
 	}
 	for i, c := range t.Containers {
+		if c.HostPID && t.ShareProcesses {
+			f.addf(fmt.Sprintf("%s.containers[%d].hostPid", at, i), "sees the host's processes, and shareProcesses says the pod's; leave one of them out")
+		}
 		for j, name := range c.After {
 			if !slices.ContainsFunc(t.Containers, func(o Container) bool { return o.Name == name }) {
 				f.addf(fmt.Sprintf("%s.containers[%d].after[%d]", at, i, j), "the pod has no container %q; name one of its containers (init containers are waited for anyway)", name)

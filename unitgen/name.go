@@ -40,6 +40,22 @@ func NetUnit(project, pod api.Name) string {
 	return fmt.Sprintf("%s%s-%s-net.service", Prefix, project, pod)
 }
 
+// PidsUnit gives the service that holds the pid namespace of a pod whose containers share one:
+// "gear-shop-web-7f3k2-pids.service". No container of such a pod can be called pids.
+func PidsUnit(project, pod api.Name) string {
+	return fmt.Sprintf("%s%s-%s-pids.service", Prefix, project, pod)
+}
+
+// OwnUnits gives the units of a pod itself that its containers' depend on: first those to stop last.
+func OwnUnits(pod api.Pod) []string {
+	m := pod.Metadata
+	out := []string{PodSlice(m.Project, m.Name), NetUnit(m.Project, m.Name)}
+	if pod.Spec.Template.ShareProcesses {
+		out = append(out, PidsUnit(m.Project, m.Name))
+	}
+	return out
+}
+
 // ContainerUnit gives the service of a container: the first that is no init container has the pod's
 // name alone, "gear-shop-web-7f3k2.service", the others add their own.
 //

@@ -38,6 +38,9 @@ func Render(pod api.Pod) ([]File, error) {
 	r.projectSlice()
 	r.podSlice()
 	r.net()
+	if pod.Spec.Template.ShareProcesses {
+		r.pids()
+	}
 	for i := range pod.Spec.Template.All() {
 		r.container(i)
 	}
@@ -61,7 +64,7 @@ func check(pod api.Pod) error {
 			return err
 		}
 	}
-	seen := map[api.Name]bool{"net": true}
+	seen := map[api.Name]bool{"net": true, "pids": pod.Spec.Template.ShareProcesses}
 	for _, c := range pod.Spec.Template.All() {
 		if err := c.Name.Validate(); err != nil {
 			return err
@@ -168,6 +171,29 @@ func (r *renderer) net() {
 	r.add(NetUnit(m.Project, m.Name), p)
 }
 
+// pids holds the pid namespace that the containers share. Its main process is that namespace's process 1.
+func (r *renderer) pids() {
+	m := r.pod.Metadata
+	p := r.podFile()
+	p.section("Unit")
+	p.text("Description", fmt.Sprintf("Process view of Gearmesh pod %s/%s", m.Project, m.Name))
+	p.word("Documentation", documentation)
+	p.number("StartLimitIntervalSec", 0)
+	p.section("Service")
+	p.word("Type", "notify")
+	p.word("NotifyAccess", "main")
+	p.command("ExecStart", Runner, "pids-up", string(m.UID))
+	p.command("ExecStopPost", Runner, "pids-down", string(m.UID))
+	p.word("Restart", "always")
+	p.word("RestartSec", "100ms")
+	p.word("Slice", RunSlice)
+	p.number("OOMScoreAdjust", -900)
+	r.journal(p, "")
+	p.word("CapabilityBoundingSet", capabilities)
+	harden(p)
+	r.add(PidsUnit(m.Project, m.Name), p)
+}
+
 func (r *renderer) container(i int) {
 	m, t := r.pod.Metadata, &r.pod.Spec.Template
 	c, units := t.All()[i], ContainerUnits(r.pod)
@@ -179,10 +205,14 @@ func (r *renderer) container(i int) {
 	// Not Requires=: it would fail this unit for good when the network's first try fails. Without the
 	// namespace no container starts anyway, and gear-run goes on trying. PartOf= keeps the other
 	// half of Requires=: stopping or restarting the network does the same here, in order.
-	p.units("Wants", net)
-	p.units("PartOf", net)
+	needs := []string{net}
+	if t.ShareProcesses {
+		needs = append(needs, PidsUnit(m.Project, m.Name))
+	}
+	p.units("Wants", needs...)
+	p.units("PartOf", needs...)
 	// After alone: dockerd may die or be restarted, and no pod stops with it.
-	p.units("After", net, "docker.service")
+	p.units("After", append(needs, "docker.service")...)
 	r.order(p, i, units)
 	p.number("StartLimitIntervalSec", 0)
 	r.service(p, c, i < len(t.InitContainers))

@@ -31,6 +31,13 @@ func ordered() api.Pod {
 	return p
 }
 
+// shared has containers that see each other's processes.
+func shared() api.Pod {
+	p := pod("my-shop", "web-7f3k2", api.Container{Name: "main"}, api.Container{Name: "shell"})
+	p.Spec.Template.ShareProcesses = true
+	return p
+}
+
 func render(t testing.TB, p api.Pod) []unitgen.File {
 	t.Helper()
 	files, err := unitgen.Render(p)
@@ -44,6 +51,7 @@ func TestRenderGolden(t *testing.T) {
 	pods := map[string]api.Pod{
 		"two-containers": shop(),
 		"ordered":        ordered(),
+		"shared":         shared(),
 		"no-limits":      pod("shop", "web-1", api.Container{Name: "main", Resources: api.Resources{CPU: 500}}, api.Container{Name: "log"}),
 	}
 	for name, p := range pods {

@@ -39,10 +39,15 @@ func sh(t *testing.T, format string, args ...any) string {
 // install puts a pod of some containers on this host, without starting it.
 func install(t *testing.T, containers ...api.Container) api.Pod {
 	t.Helper()
+	return installTemplate(t, api.PodTemplate{Containers: containers})
+}
+
+func installTemplate(t *testing.T, template api.PodTemplate) api.Pod {
+	t.Helper()
 	enginetest.ImportImage(t)
 	pod := api.Pod{
 		Header: api.Header{Kind: api.KindPod, Metadata: api.Metadata{Name: "web-7f3k2", Project: "my-shop", UID: hostUID}},
-		Spec:   api.PodSpec{Service: "web", Hash: "h1", Template: api.PodTemplate{Containers: containers}},
+		Spec:   api.PodSpec{Service: "web", Hash: "h1", Template: template},
 	}
 	dirs := podstate.Host()
 	net := podstate.Net{Address: netip.MustParseAddr("10.127.3.4"), HostAddress: netip.MustParseAddr("192.0.2.1"), Domain: "gear.internal"}

@@ -18,7 +18,9 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"gearmesh.dev/api"
 	"gearmesh.dev/geard/oci"
+	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -27,6 +29,9 @@ const help = `gear-run runs one container of a pod; systemd calls it.
   gear-run run UID/CONTAINER   look after the container until it ends (Type=notify)
   gear-run net-up UID          make the pod's network namespace, interface and links
   gear-run net-down UID        take them away
+  gear-run pids-up UID         make the process view that the pod's containers share (Type=notify)
+  gear-run pids-down UID       take it away
+  gear-run pids-init UID       its process 1
   gear-oci ...                 (a link to gear-run) the OCI runtime: runc with the pod's network
 
 UID is the pod's, and names its directory in /var/lib/gear/pods.
@@ -92,6 +97,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return netUp(ctx, args[1])
 	case "net-down":
 		return netDown(args[1])
+	case "pids-up":
+		return pidsUp(args[1])
+	case "pids-down":
+		return podnet.PidsDown(podstate.Host(), api.UID(args[1]))
+	case "pids-init":
+		podnet.Reap(ctx)
+		return nil
 	}
 	return fmt.Errorf("unknown command %q: %w", args[0], errUsage)
 }

@@ -28,6 +28,20 @@ func netUp(ctx context.Context, uid string) error {
 // netDown takes a pod's network away.
 func netDown(uid string) error { return podnet.Down(podstate.Host(), api.UID(uid)) }
 
+// pidsUp makes a pod's shared pid namespace and makes its process 1 the unit's main process.
+func pidsUp(uid string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	pid, err := podnet.PidsUp(podstate.Host(), api.UID(uid), self, "pids-init")
+	if err != nil {
+		return err
+	}
+	notify(fmt.Sprintf("MAINPID=%d\nREADY=1", pid))
+	return nil
+}
+
 // layLinks puts a pod's links into its namespace. A fresh one has no rules, so nothing is read first.
 func layLinks(ctx context.Context, netns string, fresh bool, pod netip.Addr, links []api.LinkTarget) error {
 	rules, err := linker.PodPlan(pod, links)

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// withNamespace sets the path of the network namespace in an OCI config.json. Every other value
+// withNamespace sets the path of the namespace of a kind in an OCI config.json. Every other value
 // keeps its bytes, so fields and numbers this package knows nothing of stay as they were.
-func withNamespace(config []byte, netns string) ([]byte, error) {
+func withNamespace(config []byte, kind, file string) ([]byte, error) {
 	var top, linux map[string]json.RawMessage
 	if err := json.Unmarshal(config, &top); err != nil {
 		return nil, fmt.Errorf("reading config.json: %w", err)
@@ -21,7 +21,7 @@ func withNamespace(config []byte, netns string) ([]byte, error) {
 		return nil, fmt.Errorf("reading linux.namespaces in config.json: %w", err)
 	}
 	var err error
-	if linux["namespaces"], err = encode(withNetwork(all, netns)); err != nil {
+	if linux["namespaces"], err = encode(withPath(all, kind, file)); err != nil {
 		return nil, err
 	}
 	if top == nil {
@@ -33,18 +33,18 @@ func withNamespace(config []byte, netns string) ([]byte, error) {
 	return encode(top)
 }
 
-// withNetwork replaces the entry of type network, or adds one: the runtime takes a missing one
-// for "the host's network".
-func withNetwork(all []map[string]json.RawMessage, netns string) []map[string]json.RawMessage {
+// withPath replaces the entry of a kind of namespace, or adds one: the runtime takes a missing one
+// for "the host's".
+func withPath(all []map[string]json.RawMessage, want, file string) []map[string]json.RawMessage {
 	out := all[:0:0]
 	for _, ns := range all {
 		var kind string
-		if err := json.Unmarshal(ns["type"], &kind); err != nil || kind != "network" {
+		if err := json.Unmarshal(ns["type"], &kind); err != nil || kind != want {
 			out = append(out, ns)
 		}
 	}
-	path, _ := json.Marshal(netns)
-	return append(out, map[string]json.RawMessage{"type": json.RawMessage(`"network"`), "path": path})
+	path, _ := json.Marshal(file)
+	return append(out, map[string]json.RawMessage{"type": json.RawMessage(`"` + want + `"`), "path": path})
 }
 
 func orEmpty(raw json.RawMessage, empty string) []byte {

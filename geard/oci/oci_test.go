@@ -47,12 +47,12 @@ func TestWithNamespace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := withNamespace(in, "/run/netns/gear-x")
+		out, err := withNamespace(in, "network", "/run/netns/gear-x")
 		if err != nil {
 			t.Fatal(err)
 		}
 		golden.Equal(t, name+".out.json", append(out, '\n'))
-		again, err := withNamespace(out, "/run/netns/gear-x")
+		again, err := withNamespace(out, "network", "/run/netns/gear-x")
 		if err != nil || string(again) != string(out) {
 			t.Errorf("%s: done twice it gives %s, %v", name, again, err)
 		}
@@ -61,7 +61,7 @@ func TestWithNamespace(t *testing.T) {
 
 func TestWithNamespaceRefuses(t *testing.T) {
 	for _, in := range []string{"", "[]", `{"linux":1}`, `{"linux":{"namespaces":{}}}`, `{} {}`} {
-		if out, err := withNamespace([]byte(in), "/n"); err == nil {
+		if out, err := withNamespace([]byte(in), "network", "/n"); err == nil {
 			t.Errorf("%q gives %s; want an error", in, out)
 		}
 	}
@@ -73,7 +73,7 @@ func FuzzWithNamespace(f *testing.F) {
 	f.Add(`{"linux":null}`)
 	f.Add(`null`)
 	f.Fuzz(func(t *testing.T, in string) {
-		out, err := withNamespace([]byte(in), "/run/netns/gear-x")
+		out, err := withNamespace([]byte(in), "network", "/run/netns/gear-x")
 		if err != nil {
 			return
 		}

@@ -14,6 +14,7 @@ import (
 // know. Its file has the namespace on the first line and, only when there is more, JSON on the second.
 type Record struct {
 	Namespace string            `json:"-"`                 // path of the pod's network namespace
+	Pids      string            `json:"pids,omitempty"`    // path of the pid namespace that the pod's containers share
 	Sysctls   map[string]string `json:"sysctls,omitempty"` // settings of that namespace: net.…
 	Env       string            `json:"env,omitempty"`     // path of a file of NAME=value, each ended by NUL as in /proc/PID/environ, for the first process
 }
@@ -21,7 +22,7 @@ type Record struct {
 // Text gives the record as it is kept.
 func (r Record) Text() []byte {
 	out := []byte(r.Namespace + "\n")
-	if len(r.Sysctls) == 0 && r.Env == "" {
+	if len(r.Sysctls) == 0 && r.Env == "" && r.Pids == "" {
 		return out
 	}
 	rest, _ := json.Marshal(r) // strings alone: it cannot go wrong
@@ -44,9 +45,14 @@ func ParseRecord(data []byte) (Record, error) {
 // apply puts everything on record into a config.json. Neither the engine nor its API ever sees the
 // variables: the file they come from and the bundle are both in memory and root's.
 func (r Record) apply(config []byte) ([]byte, error) {
-	config, err := withNamespace(config, r.Namespace)
+	config, err := withNamespace(config, "network", r.Namespace)
 	if err != nil {
 		return nil, err
+	}
+	if r.Pids != "" {
+		if config, err = withNamespace(config, "pid", r.Pids); err != nil {
+			return nil, err
+		}
 	}
 	if len(r.Sysctls) > 0 {
 		if config, err = withSysctls(config, r.Sysctls); err != nil {

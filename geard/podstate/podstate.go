@@ -58,6 +58,9 @@ func (d Dirs) Volume(project, service, volume api.Name) string {
 // Namespace gives the path of a pod's network namespace.
 func (d Dirs) Namespace(uid api.UID) string { return "/run/netns/gear-" + string(uid) }
 
+// Pids gives the path of the pid namespace that a pod's containers share, when they do.
+func (d Dirs) Pids(uid api.UID) string { return filepath.Join(d.Run, "pidns", string(uid)) }
+
 // Record gives the path of the file that tells the OCI runtime which namespace a container of the engine gets.
 func (d Dirs) Record(engineID string) string { return filepath.Join(d.Run, "containers", engineID) }
 

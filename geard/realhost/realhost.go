@@ -158,20 +158,24 @@ func (h *Host) Install(ctx context.Context, p api.Pod) error {
 // mean something new needs a new name.
 func (h *Host) Pull(ctx context.Context, p api.Pod) error {
 	for _, c := range p.Spec.Template.All() {
-		if err := h.pull(ctx, c.Image); err != nil {
+		if err := h.pull(ctx, p, c.Image); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *Host) pull(ctx context.Context, ref string) error {
+func (h *Host) pull(ctx context.Context, p api.Pod, ref string) error {
 	_, err := h.engine.ImageID(ctx, ref)
 	if errors.Is(err, engine.ErrNoImage) {
-		// Pods of one service arrive together: one fetches, all wait.
-		_, err, _ = h.pulls.Do(ref, func() (any, error) {
-			h.log.Info("pulling", "image", ref)
-			return nil, h.engine.Pull(ctx, ref, nil)
+		// Pods of one service arrive together: one fetches, all wait. Another project may have another login.
+		_, err, _ = h.pulls.Do(string(p.Metadata.Project)+" "+ref, func() (any, error) {
+			login, err := h.login(p, ref)
+			if err != nil {
+				return nil, err
+			}
+			h.log.Info("pulling", "image", ref, "login", login.Username != "")
+			return nil, h.engine.PullAs(ctx, ref, login, nil)
 		})
 	}
 	switch {
@@ -197,14 +201,15 @@ func (h *Host) Start(ctx context.Context, p api.Pod) error {
 
 // Remove implements geard.Machine.
 func (h *Host) Remove(ctx context.Context, p api.Pod) error {
-	units := append(containerUnits(p), unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name), unitgen.PodSlice(p.Metadata.Project, p.Metadata.Name))
+	own := unitgen.OwnUnits(p)
+	units := append(containerUnits(p), own...)
 	var stops sync.WaitGroup
 	errs := make([]error, len(units))
 	for i, unit := range containerUnits(p) {
 		stops.Go(func() { errs[i] = h.systemd.Stop(ctx, unit) })
 	}
 	stops.Wait()
-	for i := len(units) - 2; i < len(units); i++ {
+	for i := len(units) - 1; i >= len(units)-len(own); i-- {
 		errs[i] = h.systemd.Stop(ctx, units[i])
 	}
 	if err := errors.Join(errs...); err != nil {

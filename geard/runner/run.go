@@ -233,7 +233,7 @@ func (r *run) record(id string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("recording the network of container %q: %w", id, err)
 	}
-	return atomicfile.Write(file, onRecord(r.Dirs, r.UID, r.spec).Text(), 0o644)
+	return atomicfile.Write(file, onRecord(r.Dirs, r.pod, r.spec).Text(), 0o644)
 }
 
 // notCreated keeps why the engine refused.

@@ -70,8 +70,11 @@ func allLabels(pod api.Pod, c api.Container) map[string]string {
 }
 
 // onRecord gives what the OCI runtime puts into a container's bundle.
-func onRecord(dirs podstate.Dirs, uid api.UID, c api.Container) oci.Record {
-	r := oci.Record{Namespace: dirs.Namespace(uid), Env: secrets.EnvFile(dirs, uid, c)}
+func onRecord(dirs podstate.Dirs, pod api.Pod, c api.Container) oci.Record {
+	r := oci.Record{Namespace: dirs.Namespace(pod.Metadata.UID), Env: secrets.EnvFile(dirs, pod.Metadata.UID, c)}
+	if pod.Spec.Template.ShareProcesses {
+		r.Pids = dirs.Pids(pod.Metadata.UID)
+	}
 	for k, v := range c.Sysctls {
 		if strings.HasPrefix(k, "net.") {
 			if r.Sysctls == nil {

@@ -1,0 +1,109 @@
+//go:build host
+
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"gearmesh.dev/api"
+)
+
+const pidsUnit = "gear-my-shop-web-7f3k2-pids.service"
+
+func unitOf(c string) string { return "gear-my-shop-web-7f3k2-" + c + ".service" }
+
+// isUp tells whether units are all active.
+func isUp(units ...string) bool {
+	return exec.Command("systemctl", append([]string{"is-active", "--quiet"}, units...)...).Run() == nil
+}
+
+// Two init containers in order, the second one failing at first; then db, and main after it.
+func TestHostOrderOfStart(t *testing.T) {
+	main, db := container("main", "echo main started; exec sleep 1000"), container("db", "echo db started; sleep 2; : > /up; exec sleep 1000")
+	main.After = []api.Name{"db"}
+	db.Ready = &api.Check{Command: []string{"/bin/sh", "-c", "test -e /up"}}
+	seed := container("seed", "echo seed started; if [ -e /data/once ]; then exit 0; fi; : > /data/once; exit 4")
+	seed.Mounts = []api.Mount{{Volume: "data", Path: "/data"}}
+	installTemplate(t, api.PodTemplate{
+		InitContainers: []api.Container{container("schema", "echo schema started; sleep 1"), seed},
+		Containers:     []api.Container{main, db},
+		Volumes:        []api.Volume{{Name: "data"}},
+	})
+	sh(t, "rm -rf /var/lib/gear/volumes/my-shop")
+	t.Cleanup(func() { _ = exec.Command("rm", "-rf", "/var/lib/gear/volumes/my-shop").Run() })
+	since := sh(t, "date +%%s")
+	sh(t, "systemctl start --no-block %s %s", mainUnit, unitOf("db"))
+	until(t, "the pod to be up", func() bool { return isUp(mainUnit, unitOf("db"), unitOf("schema"), unitOf("seed")) && state(t, "main").Ready })
+	var order []string
+	for line := range strings.Lines(sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 --since=@%s", since)) {
+		if name, ok := strings.CutSuffix(strings.TrimSpace(line), " started"); ok && !strings.Contains(name, " ") {
+			order = append(order, name)
+		}
+	}
+	if got := strings.Join(order, " "); got != "schema seed seed db main" {
+		t.Errorf("started in the order %q", got)
+	}
+	if s := state(t, "seed"); s.State != api.RunDone || !s.Init {
+		t.Errorf("seed is %+v", s)
+	}
+	// One that restarts alone restarts alone.
+	before := state(t, "db").ID
+	sh(t, "docker kill %s", state(t, "main").ID)
+	until(t, "main to run again", func() bool { s := state(t, "main"); return s.Restarts == 1 && s.Ready })
+	if state(t, "db").ID != before || state(t, "seed").State != api.RunDone {
+		t.Errorf("main's restart touched others: %+v %+v", state(t, "db"), state(t, "seed"))
+	}
+}
+
+// processes gives the command lines that one sees from inside a container.
+func processes(t *testing.T, c api.Name) string {
+	t.Helper()
+	return strings.ReplaceAll(sh(t, "docker exec %s sh -c 'cat /proc/[0-9]*/cmdline'", state(t, c).ID), "\x00", " ")
+}
+
+func TestHostSharedProcesses(t *testing.T) {
+	installTemplate(t, api.PodTemplate{ShareProcesses: true,
+		Containers: []api.Container{container("main", "exec sleep 4321"), container("shell", "exec sleep 1234")}})
+	sh(t, "systemctl start %s %s", mainUnit, unitOf("shell"))
+	shell := state(t, "shell").ID
+	if got := processes(t, "shell"); !strings.Contains(got, "sleep 4321") || !strings.Contains(got, "pids-init") {
+		t.Errorf("from the shell one sees\n%s", got)
+	}
+	// The first container may end; the other one stays, and sees the next one.
+	sh(t, "docker kill %s", state(t, "main").ID)
+	until(t, "main to run again", func() bool { s := state(t, "main"); return s.Restarts == 1 && s.Ready })
+	if s := state(t, "shell"); s.ID != shell || s.Restarts != 0 {
+		t.Errorf("the shell is %+v; want it untouched", s)
+	}
+	if got := processes(t, "shell"); strings.Count(got, "sleep 4321") != 1 {
+		t.Errorf("the shell sees of the new main\n%s", got)
+	}
+	// When the namespace itself ends, all come back in a new one.
+	sh(t, "systemctl kill -s KILL %s", pidsUnit)
+	until(t, "both to be back", func() bool {
+		m, s := state(t, "main"), state(t, "shell")
+		return isUp(pidsUnit, mainUnit, unitOf("shell")) && s.ID != shell && s.ID != "" && m.Ready && s.Ready &&
+			exec.Command("docker", "exec", s.ID, "true").Run() == nil
+	})
+	if got := processes(t, "shell"); !strings.Contains(got, "sleep 4321") {
+		t.Errorf("in the new namespace one sees\n%s", got)
+	}
+	sh(t, "systemctl stop %s %s %s %s", mainUnit, unitOf("shell"), pidsUnit, netUnit)
+	if left := sh(t, "ls /run/gear/pidns; pgrep -f '[p]ids-init' || true"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+func TestHostLiveness(t *testing.T) {
+	c := container("main", "echo yes > /live; sleep 3; : > /live; exec sleep 1000")
+	c.Live = &api.Check{Command: []string{"/bin/sh", "-c", "test -s /live"}, Interval: api.Duration(time.Second), Delay: api.Duration(time.Second)}
+	install(t, c)
+	sh(t, "systemctl start %s", mainUnit)
+	until(t, "a second run", func() bool { return state(t, "main").Restarts >= 1 })
+	if s := state(t, "main"); s.Reason != api.ReasonUnhealthy || !strings.Contains(s.Message, "does not work any more") {
+		t.Errorf("the state is %+v", s)
+	}
+}
