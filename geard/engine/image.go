@@ -26,7 +26,16 @@ type Image struct {
 // Pull fetches an image. progress, when not nil, gets one short line for each step. The error is
 // ErrNoImage, ErrRegistry, ErrDenied or ErrDown where it is one of these.
 func (e *Engine) Pull(ctx context.Context, ref string, progress func(string)) error {
-	stream, err := e.api.ImagePull(ctx, ref, image.PullOptions{})
+	return e.PullAs(ctx, ref, Login{}, progress)
+}
+
+// PullAs is Pull from a registry that wants to know who asks.
+func (e *Engine) PullAs(ctx context.Context, ref string, login Login, progress func(string)) error {
+	auth, err := login.header(ref)
+	if err != nil {
+		return err
+	}
+	stream, err := e.api.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return pullError(ref, err)
 	}

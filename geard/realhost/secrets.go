@@ -8,6 +8,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/runner"
+	"gearmesh.dev/geard/secrets"
 	"gearmesh.dev/internal/systemd"
 )
 
@@ -25,4 +26,23 @@ func (h *Host) Renew(ctx context.Context, p api.Pod, container api.Name, signal 
 		return nil
 	}
 	return h.systemd.Enqueue(ctx, systemd.Restart, containerUnits(p)[i])
+}
+
+// login gives what a pod's project has to show the registry of an image; nothing when its project says nothing of it.
+func (h *Host) login(p api.Pod, ref string) (engine.Login, error) {
+	host := engine.RegistryOf(ref)
+	i := slices.IndexFunc(p.Spec.Registries, func(r api.Registry) bool { return r.Host == host })
+	if i < 0 {
+		return engine.Login{}, nil
+	}
+	s, err := secrets.Open(h.dirs)
+	if err != nil {
+		return engine.Login{}, err
+	}
+	v, err := s.Load(p.Metadata.UID)
+	if err != nil {
+		return engine.Login{}, err
+	}
+	values := v[p.Spec.Registries[i].Secret]
+	return engine.Login{Username: string(values[api.UsernameKey]), Password: string(values[api.PasswordKey])}, nil
 }
