@@ -31,6 +31,7 @@ func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
 		{"GET /v1/pods/{uid}/why", RoleMaster, a.serveWhy},
 		{"GET /v1/pods/{uid}/exec", RoleMaster, a.limited(a.serveExec)},
 		{"GET /v1/pods/{uid}/forward", RoleMaster, a.limited(a.serveForward)},
+		{"GET /v1/pods/{uid}/files", RoleMaster, a.limited(a.serveFiles)},
 	}
 	mux := http.NewServeMux()
 	for _, r := range append(routes, a.operatorRoutes()...) {

@@ -1,6 +1,7 @@
 package geard_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 
@@ -74,7 +76,7 @@ func reached(t *testing.T, i *inside) string {
 	return r.served(geard.RoleMaster)
 }
 
-func ask(t *testing.T, url, what string, first any) *session.Conn {
+func askFor(t *testing.T, url, what string, first any) *session.Conn {
 	t.Helper()
 	s, err := session.Dial(t.Context(), http.DefaultClient, url+"/v1/pods/"+string(uidA)+"/"+what, nil)
 	if err != nil {
@@ -109,7 +111,7 @@ func TestExec(t *testing.T) {
 	i := &inside{left: make(chan struct{})}
 	url := reached(t, i)
 
-	s := ask(t, url, "exec", api.ExecRequest{Command: []string{"cat"}, Stdin: true})
+	s := askFor(t, url, "exec", api.ExecRequest{Command: []string{"cat"}, Stdin: true})
 	sent := bytes.Repeat([]byte{0, 1, 0xff, '\n'}, 200_000)
 	go func() {
 		_, _ = s.Writer(frame.Data).Write(sent)
@@ -119,24 +121,24 @@ func TestExec(t *testing.T) {
 		t.Errorf("cat: %d bytes, exit %d, %v", len(out), code, err)
 	}
 
-	s = ask(t, url, "exec", api.ExecRequest{Command: []string{"cat"}})
+	s = askFor(t, url, "exec", api.ExecRequest{Command: []string{"cat"}})
 	_ = s.Send(frame.Data, []byte("nobody asked for it"))
 	if out, _, code, err := hear(s); err != nil || code != 0 || out != "" {
 		t.Errorf("cat without stdin: %q, exit %d, %v", out, code, err)
 	}
 
-	s = ask(t, url, "exec", api.ExecRequest{Command: []string{"both"}})
+	s = askFor(t, url, "exec", api.ExecRequest{Command: []string{"both"}})
 	if out, errs, _, err := hear(s); err != nil || out != "web-aaaaa/main" || errs != "to stderr" {
 		t.Errorf("both: %q and %q, %v", out, errs, err)
 	}
 
-	s = ask(t, url, "exec", api.ExecRequest{Command: []string{"size"}, TTY: true, Term: "xterm", Columns: 80, Rows: 24})
+	s = askFor(t, url, "exec", api.ExecRequest{Command: []string{"size"}, TTY: true, Term: "xterm", Columns: 80, Rows: 24})
 	_ = s.Send(frame.Resize, frame.Size{Columns: 132, Rows: 43}.Payload())
 	if out, _, _, err := hear(s); err != nil || out != "xterm 80 24 then 132 43" {
 		t.Errorf("size: %q, %v", out, err)
 	}
 
-	s = ask(t, url, "exec", api.ExecRequest{Command: []string{"wait"}})
+	s = askFor(t, url, "exec", api.ExecRequest{Command: []string{"wait"}})
 	s.Close()
 	<-i.left
 }
@@ -154,7 +156,7 @@ func TestExecRefused(t *testing.T) {
 		"terminal":         {api.ExecRequest{Command: []string{"cat"}, Term: "x\ny"}, "no name of a terminal"},
 		"a field too many": {map[string]any{"command": []string{"cat"}, "privileged": true}, "privileged"},
 	} {
-		if _, _, _, err := hear(ask(t, url, "exec", tc.ask)); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, _, _, err := hear(askFor(t, url, "exec", tc.ask)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
 	}
@@ -165,7 +167,7 @@ func TestSessionsAreTheMasters(t *testing.T) {
 	r := newRig(t)
 	for role, want := range map[geard.Role]int{geard.RoleNone: http.StatusForbidden, geard.RoleHost: http.StatusForbidden, geard.RoleMaster: http.StatusNotFound} {
 		url := r.served(role)
-		for _, what := range []string{"exec", "forward"} {
+		for _, what := range []string{"exec", "forward", "files"} {
 			resp, err := http.Get(url + "/v1/pods/" + string(uidA) + "/" + what)
 			if err != nil {
 				t.Fatal(err)
@@ -197,7 +199,7 @@ func TestForward(t *testing.T) {
 	}()
 	i := &inside{port: uint16(l.Addr().(*net.TCPAddr).Port)}
 	url := reached(t, i)
-	s := ask(t, url, "forward", api.ForwardRequest{Port: 6379})
+	s := askFor(t, url, "forward", api.ForwardRequest{Port: 6379})
 	if f, err := s.Next(); err != nil || f.Type != frame.Start {
 		t.Fatalf("got %v, %v", f, err)
 	}
@@ -207,11 +209,91 @@ func TestForward(t *testing.T) {
 		t.Errorf("got %q, %v", out, err)
 	}
 	i.port = 0
-	if _, _, _, err := hear(ask(t, url, "forward", api.ForwardRequest{Port: 6379})); err == nil || !strings.Contains(err.Error(), "nobody answers on port 6379 of pod web-aaaaa: connection refused") {
+	if _, _, _, err := hear(askFor(t, url, "forward", api.ForwardRequest{Port: 6379})); err == nil || !strings.Contains(err.Error(), "nobody answers on port 6379 of pod web-aaaaa: connection refused") {
 		t.Errorf("got %v", err)
 	}
 }
 
+// tarFiles is a container's files: /data is a directory, and reading gives kept.
+type tarFiles struct{ i *inside }
+
 func (i *inside) Files(context.Context, api.Pod, api.Name) (geard.Files, error) {
-	return nil, errors.New("this fake has no files")
+	return tarFiles{i}, nil
+}
+
+func (f tarFiles) Stat(_ context.Context, name string) (api.CopyAnswer, error) {
+	_, file := f.i.files[name]
+	return api.CopyAnswer{Name: path.Base(name), Exists: file || name == "/data", Directory: name == "/data"}, nil
+}
+
+func (f tarFiles) Read(_ context.Context, name string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(f.i.files[name])), nil
+}
+
+func (f tarFiles) Write(_ context.Context, dir string, from io.Reader) error {
+	if dir == "/full" {
+		return errors.New("no space left on device")
+	}
+	text, err := io.ReadAll(from)
+	f.i.files[dir] = string(text)
+	return err
+}
+
+func TestFiles(t *testing.T) {
+	i := &inside{files: map[string]string{"/data/f": "an archive"}}
+	url := reached(t, i)
+	open := func(ask api.CopyRequest) (*session.Conn, api.CopyAnswer, error) {
+		s := askFor(t, url, "files", ask)
+		var is api.CopyAnswer
+		return s, is, s.NextStart(&is)
+	}
+	s, _, err := open(api.CopyRequest{Path: "/data/../data/f"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _, _, err := hear(s); err != nil || out != "an archive" {
+		t.Errorf("read %q, %v", out, err)
+	}
+	if _, _, err = open(api.CopyRequest{Path: "/nosuch"}); err == nil || !strings.Contains(err.Error(), `container main of pod web-aaaaa has no "/nosuch"`) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err = open(api.CopyRequest{Path: "data"}); err == nil || !strings.Contains(err.Error(), "no absolute path") {
+		t.Errorf("got %v", err)
+	}
+
+	var sent bytes.Buffer
+	w := tar.NewWriter(&sent)
+	for _, h := range []tar.Header{{Name: "new", Typeflag: tar.TypeReg, Mode: 0o4755}, {Name: "sda", Typeflag: tar.TypeBlock}} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	write := func(to string) error {
+		s, _, err := open(api.CopyRequest{Path: to, Write: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = s.Writer(frame.Data).Write(sent.Bytes())
+		_ = s.Send(frame.End, nil)
+		_, _, _, err = hear(s)
+		return err
+	}
+	if err := write("/data"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for r := tar.NewReader(strings.NewReader(i.files["/data"])); ; {
+		h, err := r.Next()
+		if err != nil {
+			break
+		}
+		got = append(got, fmt.Sprintf("%s %o", h.Name, h.Mode))
+	}
+	if fmt.Sprint(got) != "[new 755]" {
+		t.Errorf("the container gets %q", got)
+	}
+	if err := write("/full/x"); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("got %v", err)
+	}
 }

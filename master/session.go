@@ -239,5 +239,6 @@ func (m *Master) sessionRoutes() []route {
 	return []route{
 		one("exec", "Run a command in a container (a websocket)", func() ask { return &api.ExecRequest{} }),
 		one("forward", "Connect to a TCP port in a pod (a websocket)", func() ask { return &api.ForwardRequest{} }),
+		one("files", "Copy files out of a container, or into one (a websocket)", func() ask { return &api.CopyRequest{} }),
 	}
 }

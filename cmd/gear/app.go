@@ -64,7 +64,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there
 		}
 	}
 	add("what", a.statusCmd(), a.getCmd(), a.describeCmd(), a.logsCmd(), a.whyCmd(), a.hostsCmd())
-	add("reach", a.execCmd(), a.shellCmd())
+	add("reach", a.execCmd(), a.shellCmd(), a.portForwardCmd(), a.cpCmd())
 	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
 	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
 	add("other", a.versionCmd())

@@ -27,6 +27,7 @@ type fakeMaster struct {
 	changed   chan struct{}
 	done      chan struct{}
 	events    []fakeEvent
+	archive   []byte // as gear cp wrote it last
 	work      sync.WaitGroup
 }
 
@@ -58,6 +59,7 @@ func newFakeMaster() *fakeMaster {
 	m.hostwork(mux)
 	mux.HandleFunc("GET /v1/projects/{project}/logs", m.logs)
 	mux.HandleFunc("GET /v1/projects/{project}/pods/{name}/why", m.why)
+	mux.HandleFunc("GET /v1/projects/{project}/pods/{name}/{session}", m.session)
 	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, api.JoinToken{Token: "id.secret.pin", Expires: time.Now().Add(15 * time.Minute)})
 	})

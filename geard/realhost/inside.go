@@ -121,6 +121,13 @@ func (f files) Stat(ctx context.Context, name string) (api.CopyAnswer, error) {
 }
 
 func (f files) Read(ctx context.Context, name string) (io.ReadCloser, error) {
+	s, err := f.engine.StatPath(ctx, f.id, name)
+	if err == nil && s.Link != "" { // a link that is named itself is followed
+		name = s.Link
+	}
+	if err != nil {
+		return nil, err
+	}
 	return f.engine.CopyOut(ctx, f.id, name)
 }
 
