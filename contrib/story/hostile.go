@@ -19,7 +19,9 @@ func Faults() []Step {
 		{"an image that does not exist is named as the reason, up to the service", missingImage},
 		{"a container that ends at once backs off, and its last words are shown", crashLoop},
 		{"the agent killed with -9 in the middle of a deployment finishes it", agentKilled},
-		{"dockerd killed with -9: no container restarts", dockerdKilled},
+		{"dockerd killed with -9, past the limit of systemd's restarts: it comes back, and no container restarts", dockerdKilled},
+		{"every gear-run of a host killed with -9: containers are adopted, none has a second copy", supervisorsKilled},
+		{"iptables flushed: the rules are back as they were", rulesFlushed},
 		{"a service deleted while its host is off is gone when the host is back", deleteWhileOff},
 		{"a join token works once, and a wrong pin is refused", tokenTwice},
 	}
@@ -174,7 +176,7 @@ func dockerdKilled(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	for range 2 {
+	for range 4 { // dockerd's unit is started three times in a minute, then given up
 		if _, err := w.Exec(ctx, "h1", "systemctl", "kill", "--signal=KILL", "--kill-who=main", "docker.service"); err != nil {
 			return err
 		}

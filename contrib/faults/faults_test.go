@@ -1,0 +1,117 @@
+package main
+
+import (
+	"io"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// whole is what lookScript prints on a host with one pod and nothing else.
+const whole = `container c1c1c1c1c1c1c1c1 2026-01-01T00:00:00Z 77 aaaaaaaaaaaaaaaa web true
+namespace aaaaaaaaaaaaaaaa
+directory aaaaaaaaaaaaaaaa
+runtime aaaaaaaaaaaaaaaa
+record c1c1c1c1c1c1c1c1
+unit aaaaaaaaaaaaaaaa
+veth gvaaaaaaaaaaaa
+port tcp 20001 10.127.0.5
+port udp 20001 10.127.0.6
+agent 20480 30 9
+`
+
+func seen(t *testing.T, text string) view {
+	t.Helper()
+	s, err := readSight("h1", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return view{"h1": s}
+}
+
+func TestResidueIsSeen(t *testing.T) {
+	if err := seen(t, whole).residue(); err != nil {
+		t.Errorf("a host as it should be has residue: %v", err)
+	}
+	for what, text := range map[string]string{
+		"namespace":        whole + "namespace bbbbbbbbbbbbbbbb\n",
+		"directory":        whole + "directory bbbbbbbbbbbbbbbb\n",
+		"unit":             whole + "unit bbbbbbbbbbbbbbbb\n",
+		"link":             whole + "veth gvbbbbbbbbbbbb\n",
+		"record":           whole + "record dddddddddddddddd\n",
+		"second copy":      whole + "container c2c2c2c2c2c2c2c2 2026-01-01T00:00:00Z 78 aaaaaaaaaaaaaaaa web true\n",
+		"container not up": strings.Replace(whole, "directory aaaaaaaaaaaaaaaa\n", "", 1),
+	} {
+		if err := seen(t, text).residue(); err == nil {
+			t.Errorf("%s: not seen", what)
+		}
+	}
+}
+
+func TestChangesAreSeen(t *testing.T) {
+	r := &rig{mayChange: map[string]bool{}}
+	before := seen(t, whole)
+	if err := r.untouched(before, seen(t, whole)); err != nil {
+		t.Error(err)
+	}
+	for _, change := range []string{"c1c1", "77", "00:00:00Z", "true"} {
+		if r.untouched(before, seen(t, strings.ReplaceAll(whole, change, "9"))) == nil {
+			t.Errorf("a container whose %q changed counts as untouched", change)
+		}
+	}
+	r.mayChange["h1"] = true
+	if err := r.untouched(before, seen(t, "")); err != nil {
+		t.Errorf("a host that was rebooted may lose its containers: %v", err)
+	}
+}
+
+func TestUnhealthyIsSeen(t *testing.T) {
+	if units, ports := seen(t, whole).healthy(); units != nil || ports != nil {
+		t.Errorf("%v, %v", units, ports)
+	}
+	units, ports := seen(t, whole+"failed gear-x.service\nport tcp 20001 10.127.0.9\n").healthy()
+	if units == nil || ports == nil {
+		t.Errorf("a failed unit gives %v, a port given twice %v", units, ports)
+	}
+	if bounded(seen(t, whole), seen(t, strings.Replace(whole, "30 9", "300 9", 1))) == nil {
+		t.Error("270 more open files count as bounded")
+	}
+	for _, bad := range []string{"container x\n", "alone\n", "nonsense 1\n", "agent 1 2 x\n"} {
+		if _, err := readSight("h1", bad); err == nil {
+			t.Errorf("%q is taken for a fact", bad)
+		}
+	}
+}
+
+func TestPick(t *testing.T) {
+	got, err := pick(faults(), "F7, F2")
+	if err != nil || len(got) != 2 || got[0].id != "F2" || got[1].id != "F7" {
+		t.Errorf("picked %v, %v", got, err)
+	}
+	if _, err := pick(faults(), "F99"); err == nil || !strings.Contains(err.Error(), "F1, F2") {
+		t.Errorf("an unknown id gives %v", err)
+	}
+	if _, err := parse([]string{"-scale", "0"}, io.Discard); err == nil {
+		t.Error("-scale 0 is taken")
+	}
+}
+
+func TestFakeRegistry(t *testing.T) {
+	if how, real := split("/v2/lie/web/blobs/sha256:1"); how != "lie" || real != "/v2/guestbook/web/blobs/sha256:1" {
+		t.Errorf("split gives %q and %q", how, real)
+	}
+	if _, real := split("/v2/"); real != "/v2/" {
+		t.Errorf("the registry's root becomes %q", real)
+	}
+	w := httptest.NewRecorder()
+	pass(w, strings.NewReader("the bytes of a blob"), "lie", true)
+	if got := w.Body.Bytes(); len(got) != 19 || slices.Equal(got, []byte("the bytes of a blob")) {
+		t.Errorf("a lie is %q", got)
+	}
+	w = httptest.NewRecorder()
+	pass(w, strings.NewReader("a manifest"), "lie", false)
+	if w.Body.String() != "a manifest" {
+		t.Errorf("a manifest becomes %q", w.Body)
+	}
+}
