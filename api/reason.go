@@ -22,6 +22,7 @@ const (
 	ReasonHostSilent     Reason = "HostSilent"     // its host has not reported for longer than its lease
 	ReasonUnknownPod     Reason = "UnknownPod"     // runs on a host, but the master does not know it
 	ReasonSecret         Reason = "SecretMissing"  // a secret that it needs does not exist, or has not reached its host
+	ReasonVolume         Reason = "VolumeError"    // a volume of it cannot be made or deleted on its host
 	ReasonPolicy         Reason = "PolicyRefused"  // it asks for more than its policy or its host allows
 	ReasonHostError      Reason = "HostError"      // the host could not carry it out (disk, systemd, kernel)
 )

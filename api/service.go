@@ -35,7 +35,7 @@ type PodTemplate struct {
 	ShareProcesses bool        `json:"shareProcesses,omitempty" doc:"All containers of the pod see each other's processes"`
 
 	Containers []Container       `json:"containers" doc:"The pod's containers; they share network and volumes" minItems:"1" maxItems:"16"`
-	Volumes    []Volume          `json:"volumes,omitempty" doc:"Directories that outlive the containers" maxItems:"32"`
+	Volumes    []Volume          `json:"volumes,omitempty" doc:"Directories that the containers share" maxItems:"32"`
 	Env        map[string]string `json:"env,omitempty" doc:"Environment of every container of the pod; a container's own wins"`
 	Links      []Link            `json:"links,omitempty" doc:"Services that the pod reaches on localhost" maxItems:"64"`
 	Ports      []Port            `json:"ports,omitempty" doc:"Ports that the pod serves; each gets a port of the host" maxItems:"64"`
@@ -90,12 +90,6 @@ type TCPCheck struct {
 type HTTPCheck struct {
 	Port uint16 `json:"port" minimum:"1" maximum:"65535"`
 	Path string `json:"path,omitempty" doc:"/ when left out" maxLength:"1024"`
-}
-
-// Volume is a directory of the host, kept when containers and pods end, shared by the service's
-// pods on that host: VOLUMEDIR/project/service/volume.
-type Volume struct {
-	Name Name `json:"name" doc:"Unique in the pod" example:"data"`
 }
 
 // Mount puts a volume into a container.

@@ -196,7 +196,7 @@ func (f *faults) template(at string, t *PodTemplate) {
 		f.container(fmt.Sprintf("%s.containers[%d]", at, i), &t.Containers[i], t)
 	}
 	f.unique(at+".volumes", len(t.Volumes), func(i int) (string, error) {
-		return string(t.Volumes[i].Name), t.Volumes[i].Name.Validate()
+		return string(t.Volumes[i].Name), t.Volumes[i].validate()
 	})
 	f.environment(at+".env", t.Env)
 	f.unique(at+".ports", len(t.Ports), func(i int) (string, error) {

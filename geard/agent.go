@@ -30,6 +30,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/secrets"
+	"gearmesh.dev/geard/volumes"
 	"gearmesh.dev/internal/loop"
 )
 
@@ -105,6 +106,8 @@ type Config struct {
 	// MaxPolicy is the most that this host lets any pod have, whatever the master says: a wrong master
 	// gets no more. Empty is restricted.
 	MaxPolicy api.Policy
+	// Volumes names the directories of this host's volume classes; nil when it has none but the default.
+	Volumes volumes.Classes
 
 	Name     api.Name
 	Address  netip.Addr   // where other hosts reach this one
@@ -204,6 +207,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.tasks.Wait()
 	return errors.Join(err, a.mem.flush())
 }
+
+// reasonVolumes is the condition of a host that cannot hold volumes to their sizes.
+const reasonVolumes = api.Reason("VolumeSizeNotHeld")
 
 // flush brings the directory to disk.
 func (a *Agent) flush(context.Context) { a.condition(reasonFlush, a.mem.flush()) }

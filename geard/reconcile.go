@@ -81,6 +81,7 @@ func (a *Agent) observe(ctx context.Context, disk map[api.UID]held) ([]Actual, e
 	if err != nil {
 		return nil, err
 	}
+	a.sayUnbounded(pods)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []Actual
@@ -175,6 +176,9 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := admit(pod, a.cfg.MaxPolicy); err != nil {
 		return Because(api.ReasonPolicy, err)
 	}
+	if err := a.cfg.Volumes.Save(a.cfg.Dirs, pod); err != nil {
+		return Because(api.ReasonVolume, err)
+	}
 	if err := a.keepSecrets(pod); err != nil {
 		return Because(api.ReasonSecret, err)
 	}
@@ -229,6 +233,9 @@ func (a *Agent) remove(ctx context.Context, pod api.Pod) error {
 	}
 	if err := a.cfg.Machine.Remove(ctx, pod); err != nil {
 		return err
+	}
+	if err := a.deleteVolumes(pod); err != nil {
+		return Because(api.ReasonVolume, err)
 	}
 	if err := failpoint.Hit(failpoint.RemoveBeforeState); err != nil {
 		return err

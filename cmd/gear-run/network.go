@@ -13,12 +13,16 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/volumes"
 	"gearmesh.dev/linker"
 )
 
 // netUp makes a pod's network.
 func netUp(ctx context.Context, uid string) error {
 	dirs := podstate.Host()
+	if err := mountMemory(dirs, api.UID(uid)); err != nil {
+		return err
+	}
 	return podnet.Up(ctx, dirs, api.UID(uid), podnet.Hooks{
 		Links: layLinks,
 		Host:  func(ctx context.Context) error { return layHost(ctx, hostRules(dirs)) },
@@ -26,7 +30,24 @@ func netUp(ctx context.Context, uid string) error {
 }
 
 // netDown takes a pod's network away.
-func netDown(uid string) error { return podnet.Down(podstate.Host(), api.UID(uid)) }
+func netDown(uid string) error {
+	if err := api.UID(uid).Validate(); err != nil {
+		return fmt.Errorf("taking down the network: %w", err)
+	}
+	return errors.Join(volumes.UnmountMemory(podstate.Host(), api.UID(uid)), podnet.Down(podstate.Host(), api.UID(uid)))
+}
+
+// mountMemory makes the pod's volumes that are in memory. They live as long as its network.
+func mountMemory(dirs podstate.Dirs, uid api.UID) error {
+	if err := uid.Validate(); err != nil {
+		return err
+	}
+	pod, err := dirs.LoadPod(uid)
+	if err != nil {
+		return err
+	}
+	return volumes.MountMemory(dirs, pod)
+}
 
 // pidsUp makes a pod's shared pid namespace and makes its process 1 the unit's main process.
 func pidsUp(uid string) error {

@@ -27,6 +27,7 @@ import (
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/realhost"
+	"gearmesh.dev/geard/volumes"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/pki"
 	"gearmesh.dev/internal/systemd"
@@ -46,8 +47,13 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	dir := f.String("identity", install.AgentDir, "directory of the host's identity, written by gear up and gear join")
 	socket := f.String("engine", engine.Socket, "unix socket of dockerd, or of Podman's Docker-compatible service")
 	ceiling := f.String("max-policy", string(api.PolicyBaseline), "most that this host lets any pod have, whatever the master says: restricted, baseline or privileged")
+	classList := f.String("volume-class", "", "directories for classes of volumes, as NAME=DIRECTORY,NAME=DIRECTORY")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	classes, err := volumes.ParseClasses(*classList)
+	if err != nil {
+		return fmt.Errorf("--volume-class: %w", err)
 	}
 	maxPolicy := api.Policy(*ceiling)
 	if err := maxPolicy.Validate(); err != nil {
@@ -57,7 +63,7 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy}, log)
+	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy, classes: classes}, log)
 	if err != nil {
 		return err
 	}
@@ -68,6 +74,7 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 type agentOptions struct {
 	socket    string
 	maxPolicy api.Policy
+	classes   volumes.Classes
 }
 
 // agentDaemon joins the parts of a host.
@@ -117,7 +124,7 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 	d.mesh.Join(d.id.Peers)
 	d.host = realhost.New(podstate.Host(), systemd.New(), eng, d.log)
 	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, Domain: d.id.Domain, Version: version.Version, Inspect: d.host,
-		Capacity: capacity, MaxPolicy: o.maxPolicy, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
+		Capacity: capacity, MaxPolicy: o.maxPolicy, Volumes: o.classes, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
 		Peers: peerClient{d.peerHTTP()}, Explain: d.host, Inside: d.host, Log: d.log})
 	return err
 }

@@ -420,6 +420,7 @@ func TestMakeSpec(t *testing.T) {
 func TestEnsureVolumes(t *testing.T) {
 	h := newHost(t, api.Container{User: "1234", Mounts: []api.Mount{{Volume: "data", Path: "/data"}}}, nil)
 	pod := must(h.dirs.LoadPod(testUID))
+	pod.Spec.Template.Volumes = []api.Volume{{Name: "data"}}
 	for range 2 {
 		if err := ensureVolumes(h.dirs, pod, pod.Spec.Template.Containers[0]); err != nil {
 			t.Fatal(err)

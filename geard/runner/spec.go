@@ -11,6 +11,7 @@ import (
 	"gearmesh.dev/geard/oci"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/secrets"
+	"gearmesh.dev/geard/volumes"
 )
 
 // ContainerName gives the engine's name of a container: "gear.shop.web-7f3k2.main". Names have no
@@ -93,7 +94,7 @@ func mounts(dirs podstate.Dirs, pod api.Pod, c api.Container) []engine.Mount {
 		out = append(out, engine.Mount{Source: filepath.Join(dirs.Pod(pod.Metadata.UID), name), Target: "/etc/" + name, ReadOnly: true})
 	}
 	for _, m := range c.Mounts {
-		dir := dirs.Volume(pod.Metadata.Project, pod.Spec.Service, m.Volume)
+		dir, _ := volumes.Of(dirs, pod, m.Volume) // ensureVolumes has found it
 		out = append(out, engine.Mount{Source: dir, Target: m.Path, ReadOnly: m.ReadOnly})
 	}
 	for _, m := range secrets.Mounts(dirs, pod.Metadata.UID, c) {

@@ -1,16 +1,14 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/volumes"
 )
 
 // ensureVolumes makes the directories of a container's volumes. A new one belongs to the container's
@@ -18,22 +16,30 @@ import (
 // own. One that is there already is left as it is, with its data.
 func ensureVolumes(dirs podstate.Dirs, pod api.Pod, c api.Container) error {
 	for _, m := range c.Mounts {
-		dir := dirs.Volume(pod.Metadata.Project, pod.Spec.Service, m.Volume)
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-			return fmt.Errorf("making volume %q: %w", m.Volume, err)
-		}
-		err := os.Mkdir(dir, 0o755)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if uid, gid, ok := numericUser(c.User); ok && err == nil {
-			err = os.Chown(dir, uid, gid)
-		}
+		dir, made, err := volumes.Ensure(dirs, pod, m.Volume)
 		if err != nil {
+			return err
+		}
+		if uid, gid, ok := numericUser(c.User); ok && made {
+			if err := os.Chown(dir, uid, gid); err != nil {
+				return fmt.Errorf("making volume %q: %w", m.Volume, err)
+			}
+		}
+		if err := volumes.Bound(dir, sizeOf(pod, m.Volume)); err != nil {
 			return fmt.Errorf("making volume %q: %w", m.Volume, err)
 		}
 	}
 	return nil
+}
+
+// sizeOf gives the size of a volume that its file system has to hold it to.
+func sizeOf(pod api.Pod, name api.Name) api.Bytes {
+	for _, v := range pod.Spec.Template.Volumes {
+		if v.Name == name && !v.Tmpfs {
+			return v.Size
+		}
+	}
+	return 0
 }
 
 // numericUser reads "1000" and "1000:1000". A group by name, or none, is the group of that number.

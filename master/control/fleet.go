@@ -102,7 +102,7 @@ func (v *View) givenUp(h *api.Host) bool {
 }
 
 // stateful tells whether two copies could disturb each other's data.
-func (f *fleet) stateful() bool { return len(f.Spec.Volumes) > 0 }
+func (f *fleet) stateful() bool { return f.Spec.Stateful() }
 
 // current gives the pods that are as the service wants them.
 func (f *fleet) current() []replica { return f.pick(func(r replica) bool { return r.outdated == "" }) }

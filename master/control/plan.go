@@ -64,7 +64,7 @@ func (p *planner) end(pod *api.Pod, reason api.Reason, why string) {
 
 func (p *planner) mark(pod *api.Pod, reason api.Reason, why string) {
 	marked := *pod
-	marked.Metadata.Deleting = true
+	marked.Metadata.Deleting, marked.Spec.Ending = true, reason
 	p.act(Put, &marked, reason, why)
 	if p.cluster != nil {
 		p.cluster.Retire(pod)

@@ -74,7 +74,7 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 	switch {
 	case v.brake.on:
 		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
-	case len(p.Spec.Template.Volumes) > 0:
+	case p.Spec.Template.Stateful():
 		out.Message += "; it has volumes there, so it is not started elsewhere: bring the host back, or delete the host to give it up"
 	case p.Metadata.Deleting:
 		out.Message += "; it was replaced, and ends when the host returns"
