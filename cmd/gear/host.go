@@ -18,7 +18,7 @@ func (a *app) hostCmd() *cobra.Command {
   gear host eject --confirm h1         # on the host itself: take Gearmesh away, leave what runs`,
 		Args: a.unknownCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(a.repairCmd(), a.forgetPodCmd())
+	cmd.AddCommand(a.repairCmd(), a.ejectCmd(), a.forgetPodCmd())
 	return cmd
 }
 

@@ -45,6 +45,7 @@ const (
 func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	f := flag.NewFlagSet("geard agent", flag.ContinueOnError)
 	dir := f.String("identity", install.AgentDir, "directory of the host's identity, written by gear up and gear join")
+	collect := f.String("images", "own", "which old images are removed when the disk is over 80 percent full: own (that the agent has pulled), all, or off")
 	socket := f.String("engine", engine.Socket, "unix socket of dockerd, or of Podman's Docker-compatible service")
 	ceiling := f.String("max-policy", string(api.PolicyBaseline), "most that this host lets any pod have, whatever the master says: restricted, baseline or privileged")
 	classList := f.String("volume-class", "", "directories for classes of volumes, as NAME=DIRECTORY,NAME=DIRECTORY")
@@ -67,6 +68,9 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if d.images, err = d.collectImages(*socket, *collect); err != nil {
+		return err
+	}
 	return d.run(ctx)
 }
 
@@ -86,6 +90,7 @@ type agentDaemon struct {
 	master *client.Client
 	mesh   *mesh.Node
 	agent  *geard.Agent
+	images func(context.Context) error // bounds old ones
 	host   *realhost.Host
 	names  *dnsd.Table
 	dns    *dnsd.Server
@@ -141,7 +146,7 @@ func (d *agentDaemon) newNames() error {
 func (d *agentDaemon) run(ctx context.Context) error {
 	d.setNames()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.renew, d.host.KeepEngine} {
+	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.images, d.renew, d.host.KeepEngine} {
 		g.Go(func() error { return part(ctx) })
 	}
 	ready(d.log)

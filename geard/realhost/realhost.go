@@ -19,6 +19,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/engine"
+	"gearmesh.dev/geard/images"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
@@ -36,6 +37,8 @@ type Host struct {
 
 	pulls, reloads singleflight.Group
 
+	images *images.Record // those that were pulled here
+
 	unitsMu  sync.Mutex // one at a time writes or removes unit files
 	verified map[api.UID]bool
 
@@ -52,8 +55,12 @@ var (
 
 // New gives this machine. Nothing is connected or changed yet.
 func New(dirs podstate.Dirs, m *systemd.Manager, e *engine.Engine, log *slog.Logger) *Host {
-	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID]bool{}}
+	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID]bool{},
+		images: images.NewRecord(filepath.Join(dirs.State, "agent", "images.json"))}
 }
+
+// Images gives the record of images that were pulled here.
+func (h *Host) Images() *images.Record { return h.images }
 
 // Pods implements geard.Machine.
 func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
@@ -175,7 +182,10 @@ func (h *Host) pull(ctx context.Context, p api.Pod, ref string) error {
 				return nil, err
 			}
 			h.log.Info("pulling", "image", ref, "login", login.Username != "")
-			return nil, h.engine.PullAs(ctx, ref, login, nil)
+			if err := h.engine.PullAs(ctx, ref, login, nil); err != nil {
+				return nil, err
+			}
+			return nil, h.images.Pulled(ref, time.Now())
 		})
 	}
 	switch {
