@@ -22,6 +22,7 @@ const (
 // vitals is what the checks have found out of a running container, for those that must act on it.
 type vitals struct {
 	sick atomic.Pointer[illness]
+	oom  atomic.Int64 // when the kernel last killed a process of it, in nanoseconds of Unix; 0 when it has not
 	turn atomic.Int64 // when liveness was last asked, in nanoseconds of Unix; 0 while it is not
 }
 

@@ -42,6 +42,8 @@ type output struct {
 	file           string // keeps the position
 	log            *slog.Logger
 
+	holes int // in the output, that this process has met
+
 	mu   sync.Mutex
 	pos  position
 	tail tail
@@ -95,12 +97,29 @@ func (o *output) read(ctx context.Context, follow bool) error {
 			skip--
 			return nil
 		}
+		if skip > 0 {
+			o.lost(from, e)
+			skip = 0
+		}
 		if err := o.pass(e); err != nil {
 			return err
 		}
 		o.save(file)
 		return nil
 	})
+}
+
+// lost says that output is missing. The engine gives what it has from the last entry that was passed on;
+// when that one is not there any more, it has thrown away that one and perhaps more: it keeps 2 MiB of each
+// container, and nobody read for longer than that lasted. The engine does not number what it
+// throws away, so what can be counted are the holes, and the time that each spans.
+func (o *output) lost(from position, next engine.Entry) {
+	if next.Time.Before(from.at) {
+		return // stamped apart; see position.advance
+	}
+	o.holes++
+	o.log.Warn("output was lost: the container wrote more than the engine keeps while nobody could read it",
+		"after", from.at.UTC().Format(time.RFC3339Nano), "before", next.Time.UTC().Format(time.RFC3339Nano), "holes", o.holes)
 }
 
 // pass writes an entry. When the journal does not take it, the position stays, and it is written again

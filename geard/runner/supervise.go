@@ -24,6 +24,7 @@ func (r *run) supervise(ctx context.Context, id string, started time.Time) (int,
 		r.Notify("READY=1")
 	}
 	helpers.Go(func() { r.ask(ctx, inner, id, started) })
+	helpers.Go(func() { r.watchOOM(inner, id) })
 	code, err := r.wait(ctx, id)
 	if ctx.Err() != nil {
 		err = r.stop(context.WithoutCancel(ctx), id)
@@ -174,6 +175,8 @@ func (r *run) ended(ctx context.Context, out *output, ran time.Duration, code in
 	// An engine that has just gone away cannot say so; then it was an exit like others.
 	if c, err := r.Engine.Inspect(ctx, out.id); err == nil && c.OOMKilled {
 		reason, message = api.ReasonOOMKilled, fmt.Sprintf("killed by the kernel over its memory limit of %s", r.spec.Resources.Memory)
+	} else if code != 0 && r.lateOOM(time.Now()) {
+		reason, message = api.ReasonOOMKilled, fmt.Sprintf("exit status %d, after the kernel had killed a process of it over its memory limit", code)
 	} else if s := r.vitals.sick.Load(); s != nil {
 		reason, message, good = api.ReasonUnhealthy, s.why, goodSickRun
 	}

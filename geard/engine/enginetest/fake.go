@@ -153,7 +153,7 @@ func (f *Fake) Start(_ context.Context, id string) error {
 		return err
 	}
 	f.calls = append(f.calls, "start "+c.spec.Name)
-	c.Running, c.Started, c.Pid = true, time.Now(), f.nextID+1000
+	c.Running, c.Started, c.Pid = true, time.Now(), 1<<30+f.nextID // no process of this machine
 	for _, l := range c.program.Lines {
 		c.writeLocked(l)
 	}
