@@ -2,14 +2,15 @@ package api
 
 import "time"
 
-// LogLine is one line that a container wrote.
+// LogLine is one line that a container wrote, or that systemd or the kernel wrote of it.
 type LogLine struct {
 	Time      time.Time `json:"time"`
 	Host      Name      `json:"host"`
-	Project   Name      `json:"project"`
-	Service   Name      `json:"service"`
-	Pod       Name      `json:"pod"`
+	Project   Name      `json:"project,omitempty"`
+	Service   Name      `json:"service,omitempty"`
+	Pod       Name      `json:"pod,omitempty"`
 	Container Name      `json:"container,omitempty"`
+	Source    string    `json:"source,omitempty" doc:"Who wrote it, when it was not a container: systemd, kernel, or a program of the host"`
 	Text      string    `json:"text" doc:"Without the newline; control characters are escaped"`
 }
 

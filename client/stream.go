@@ -134,6 +134,14 @@ type LogOptions struct {
 	Follow  bool          // wait for more lines
 	Tail    *int          // at most this many old lines of each container; all when nil
 	Since   time.Duration // only lines that are not older; all when 0
+	// Container is one of a pod; all when empty.
+	Container api.Name
+	Grep      string   // only lines that match a regular expression (RE2); of those, Tail
+	Previous  bool     // of the run of a container before its newest
+	System    bool     // of a pod: also what systemd and the kernel say of it
+	Gone      bool     // also of pods that are gone: every host is asked
+	Host      api.Name // this host's own journal, instead of a project's
+	Unit      string   // of Host: only of this systemd unit
 }
 
 func (o LogOptions) query() url.Values {
@@ -153,6 +161,16 @@ func (o LogOptions) query() url.Values {
 	if o.Since > 0 {
 		q.Set("since", o.Since.String())
 	}
+	for key, text := range map[string]string{"container": string(o.Container), "grep": o.Grep, "unit": o.Unit} {
+		if text != "" {
+			q.Set(key, text)
+		}
+	}
+	for key, on := range map[string]bool{"previous": o.Previous, "system": o.System, "gone": o.Gone} {
+		if on {
+			q.Set(key, "1")
+		}
+	}
 	return q
 }
 
@@ -160,5 +178,8 @@ func (o LogOptions) query() url.Values {
 // lost: lines may then be missing, which only the caller can judge.
 func (c *Client) Logs(ctx context.Context, o LogOptions) iter.Seq2[api.LogLine, error] {
 	path := []string{"v1", "projects", string(o.Project), "logs"}
+	if o.Host != "" {
+		path = []string{"v1", "hosts", string(o.Host), "logs"}
+	}
 	return decoded[api.LogLine](ctx, c, request{method: http.MethodGet, path: path, query: o.query()}, 0)
 }

@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
-	"time"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/internal/journal"
 )
 
 // Role says what a caller of the agent is, from its certificate.
@@ -28,6 +25,7 @@ func (a *Agent) Handler(role func(*http.Request) Role) http.Handler {
 	routes := []agentRoute{
 		{"GET /v1/endpoints", RoleHost, a.serveEndpoints},
 		{"GET /v1/pods/{uid}/logs", RoleMaster, a.serveLogs},
+		{"GET /v1/logs", RoleMaster, a.serveLogs},
 		{"GET /v1/pods/{uid}/why", RoleMaster, a.serveWhy},
 		{"GET /v1/pods/{uid}/exec", RoleMaster, a.limited(a.serveExec)},
 		{"GET /v1/pods/{uid}/forward", RoleMaster, a.limited(a.serveForward)},
@@ -74,68 +72,6 @@ func (a *Agent) podOf(r *http.Request) (held, error) {
 		return held{}, api.Errorf(api.CodeNotFound, "host %s has no pod with the uid %s", a.cfg.Name, uid)
 	}
 	return h, nil
-}
-
-// serveLogs streams the lines of a pod's containers from the journal. Logs outlive the pod, so it
-// need not exist any more; its name in the journal is then given by the caller.
-func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) error {
-	q, err := logQuery(r)
-	if err != nil {
-		return err
-	}
-	out := json.NewEncoder(w)
-	flush := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.WriteHeader(http.StatusOK)
-	flush.Flush()
-	for e, err := range journal.Read(r.Context(), q) {
-		if err != nil {
-			a.log.Warn("reading logs for the master", "err", err)
-			return nil
-		}
-		if err := out.Encode(a.logLine(e)); err != nil {
-			return nil
-		}
-		if q.Follow {
-			flush.Flush()
-		}
-	}
-	return nil
-}
-
-func (a *Agent) logLine(e journal.Entry) api.LogLine {
-	f := e.Fields
-	return api.LogLine{Time: e.Time, Host: a.cfg.Name, Project: api.Name(f["GEAR_PROJECT"]), Service: api.Name(f["GEAR_SERVICE"]),
-		Pod: api.Name(f["GEAR_POD"]), Container: api.Name(f["GEAR_CONTAINER"]), Text: e.Text}
-}
-
-// logQuery reads ?follow=1&tail=N&since=DURATION&project=P&pod=POD. Project and pod are names, so
-// that nothing else can get into the matches.
-func logQuery(r *http.Request) (journal.Query, error) {
-	v := r.URL.Query()
-	q := journal.Query{Tail: journal.All, Follow: v.Get("follow") == "1"}
-	for field, name := range map[string]api.Name{"GEAR_PROJECT": api.Name(v.Get("project")), "GEAR_POD": api.Name(v.Get("pod"))} {
-		if err := name.Validate(); err != nil {
-			return q, api.Errorf(api.CodeBadRequest, "%v", err)
-		}
-		q.Match = append(q.Match, field+"="+string(name))
-	}
-	q.Match = append(q.Match, "_TRANSPORT=stdout")
-	if s := v.Get("tail"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 0 {
-			return q, api.Errorf(api.CodeBadRequest, "tail: %q is no number of lines", s)
-		}
-		q.Tail = n
-	}
-	if s := v.Get("since"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 {
-			return q, api.Errorf(api.CodeBadRequest, "since: %q is no duration; write one such as 10m", s)
-		}
-		q.Since = d
-	}
-	return q, nil
 }
 
 // Explainer shows what stands on the host of a pod.

@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/url"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +28,8 @@ const (
 // logQuery is what a request for logs asks for.
 type logQuery struct {
 	project, service, pod api.Name
+	more                  url.Values // what the agent alone reads: container, grep, unit, previous, system
+	gone                  bool       // of every host, also of pods that are no more
 	follow                bool
 	tail                  int           // -1 for all
 	since                 time.Duration // 0 for all
@@ -32,7 +37,12 @@ type logQuery struct {
 
 func (c *call) logQuery() (logQuery, error) {
 	v := c.URL.Query()
-	q := logQuery{project: c.name("project"), service: api.Name(v.Get("service")), pod: api.Name(v.Get("pod")), tail: -1}
+	q := logQuery{project: c.name("project"), service: api.Name(v.Get("service")), pod: api.Name(v.Get("pod")), tail: -1, more: url.Values{}}
+	for _, key := range []string{"container", "grep", "unit", "previous", "system"} {
+		if text := v.Get(key); text != "" {
+			q.more.Set(key, text)
+		}
+	}
 	bad := func(key, want string) error {
 		return api.Errorf(api.CodeBadRequest, "%s %.40q is not right; write %s", key, v.Get(key), want)
 	}
@@ -46,6 +56,16 @@ func (c *call) logQuery() (logQuery, error) {
 		if q.follow, err = strconv.ParseBool(text); err != nil {
 			return q, bad("follow", "1 or 0")
 		}
+	}
+	for key, to := range map[string]*bool{"gone": &q.gone, "previous": new(bool), "system": new(bool)} {
+		if text := v.Get(key); text != "" {
+			if *to, err = strconv.ParseBool(text); err != nil {
+				return q, bad(key, "1 or 0")
+			}
+		}
+	}
+	if _, err := regexp.Compile(v.Get("grep")); err != nil {
+		return q, bad("grep", "a regular expression")
 	}
 	if text := v.Get("tail"); text != "" {
 		if q.tail, err = strconv.Atoi(text); err != nil || q.tail < 0 {
@@ -63,7 +83,12 @@ func (c *call) logQuery() (logQuery, error) {
 // forAgent gives the query as the agent takes it: with the pod's names, which are what the journal
 // knows it by, also when nothing else of it is left on the host.
 func (q logQuery) forAgent(p *api.Pod) url.Values {
-	v := url.Values{"project": {string(p.Metadata.Project)}, "pod": {string(p.Metadata.Name)}}
+	return q.values(url.Values{"project": {string(p.Metadata.Project)}, "pod": {string(p.Metadata.Name)}})
+}
+
+// values adds to v how much is asked for.
+func (q logQuery) values(v url.Values) url.Values {
+	maps.Copy(v, q.more)
 	if q.follow {
 		v.Set("follow", "1")
 	}
@@ -89,8 +114,8 @@ func (m *Master) logs(c *call) error {
 	if len(pods) > maxLogPods {
 		return api.Errorf(api.CodeBadRequest, "%d pods have logs here, and at most %d are merged; ask for one service or pod", len(pods), maxLogPods)
 	}
-	if len(pods) == 0 && q.pod != "" && !q.follow {
-		return notFound(api.Key{Kind: api.KindPod, Project: q.project, Name: q.pod})
+	if len(pods) == 0 && q.pod != "" && !q.follow || q.gone && !q.follow {
+		return m.goneLogs(c, q)
 	}
 	if q.follow {
 		m.followLogs(c, q)
@@ -210,6 +235,14 @@ func (m *Master) readLogs(ctx context.Context, p *api.Pod, q logQuery, emit func
 	if err != nil {
 		return err
 	}
+	return scanLogs(body, p.Spec.Host, func(l api.LogLine) error {
+		l.Project, l.Service, l.Pod = p.Metadata.Project, p.Spec.Service, p.Metadata.Name
+		return emit(l)
+	})
+}
+
+// scanLogs passes on the lines of an agent's answer as those of its host.
+func scanLogs(body io.ReadCloser, host api.Name, emit func(api.LogLine) error) error {
 	defer body.Close()
 	scanner := bufio.NewScanner(body)
 	scanner.Buffer(nil, maxLogLine)
@@ -219,16 +252,15 @@ func (m *Master) readLogs(ctx context.Context, p *api.Pod, q logQuery, emit func
 		}
 		var l api.LogLine
 		if err := json.Unmarshal(scanner.Bytes(), &l); err != nil {
-			return fmt.Errorf("reading the log from host %q: %w", p.Spec.Host, err)
+			return fmt.Errorf("reading the log from host %q: %w", host, err)
 		}
-		l.Host, l.Project, l.Service, l.Pod = p.Spec.Host, p.Metadata.Project, p.Spec.Service, p.Metadata.Name
-		l.Text = printable(l.Text)
+		l.Host, l.Text, l.Source = host, printable(l.Text), printable(l.Source)
 		if err := emit(l); err != nil {
 			return err
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return fmt.Errorf("reading the log from host %q: %w", p.Spec.Host, err)
+		return fmt.Errorf("reading the log from host %q: %w", host, err)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ func runContainer(ctx context.Context, arg string, stdout, stderr io.Writer) err
 		Watchdog:  watchdog(),
 		Stdout:    stdout,
 		Stderr:    stderr,
+		Mark:      markRun,
 		Log:       slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 	})
 	if err == nil && code != 0 {

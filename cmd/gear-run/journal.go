@@ -7,6 +7,10 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	systemd "github.com/coreos/go-systemd/v22/journal"
+
+	"gearmesh.dev/internal/journal"
 )
 
 // journalSocket is where systemd-journald takes streams of lines.
@@ -59,4 +63,10 @@ func (w *journalWriter) open() (net.Conn, error) {
 		return nil, fmt.Errorf("opening a journal stream: %w", err)
 	}
 	return conn, nil
+}
+
+// markRun tells the journal that what follows is the output of this container: gear logs --previous looks for the
+// mark. A journal without it only cannot tell one run from the next.
+func markRun(id string) {
+	_ = systemd.Send("looking after container "+id, systemd.PriInfo, map[string]string{"MESSAGE_ID": journal.RunMarker, "GEAR_CONTAINER_ID": id})
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,9 @@ func newFakeMaster() *fakeMaster {
 	mux.HandleFunc("GET /v1/watch", m.watch)
 	m.hostwork(mux)
 	mux.HandleFunc("GET /v1/projects/{project}/logs", m.logs)
+	mux.HandleFunc("GET /v1/hosts/{name}/logs", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, api.LogLine{Time: time.Now(), Host: api.Name(r.PathValue("name")), Source: "systemd", Text: "of " + r.URL.Query().Get("unit")})
+	})
 	mux.HandleFunc("GET /v1/projects/{project}/pods/{name}/why", m.why)
 	mux.HandleFunc("GET /v1/projects/{project}/pods/{name}/{session}", m.session)
 	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, _ *http.Request) {
@@ -362,7 +366,17 @@ func (m *fakeMaster) logs(w http.ResponseWriter, r *http.Request) {
 	m.mu.Unlock()
 	slices.SortFunc(pods, func(a, b *api.Pod) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	grep := regexp.MustCompile(q.Get("grep"))
+	if gone := q.Get("pod"); len(pods) == 0 && gone == "web-gone" {
+		pods = append(pods, &api.Pod{Header: api.Header{Metadata: api.Metadata{Name: "web-gone"}}})
+	} else if len(pods) == 0 && gone != "" {
+		refuse(w, api.Errorf(api.CodeNotFound, "there is no pod %s/%s", project, gone))
+		return
+	}
 	for i, text := range []string{"starting", "GET / status=200", "evil \x1b[31m text"} {
+		if !grep.MatchString(text) {
+			continue
+		}
 		for j, p := range pods {
 			answer(w, api.LogLine{Time: begin.Add(time.Duration(i*10+j) * time.Second), Host: p.Spec.Host, Project: project, Service: p.Spec.Service, Pod: p.Metadata.Name, Container: "main", Text: text})
 		}

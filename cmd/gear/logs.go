@@ -20,28 +20,37 @@ type logView struct {
 	follow bool
 	since  time.Duration
 	tail   int
-	grep   *regexp.Regexp
 	times  bool
 	json   bool
 }
 
 func (a *app) logsCmd() *cobra.Command {
 	var v logView
-	var grep, format string
+	var format string
+	var o client.LogOptions
 	cmd := &cobra.Command{
 		Use: "logs [SERVICE|POD]", Short: "Show what containers write, of all hosts, merged by time",
 		Long: `Shows the lines of a service's pods, of one pod, or of the whole project, on whatever hosts they run.
-With -f new pods join in.`,
+With -f new pods join in. Lines outlive what wrote them: a pod that is gone is found by its full name, and a service's
+with --gone.`,
 		Example: `  gear logs -f web -p shop
-  gear logs web-7f3k2 -n 100
+  gear logs web-7f3k2 -n 100 --system
+  gear logs web --previous             # what it wrote before it crashed
+  gear logs --host h1 --unit gear-agent
   gear logs --since 10m --grep 'status=5..'`,
 		Args: between(0, 1, "at most one service or pod"), ValidArgsFunction: a.completeLogTarget,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := checkFormat(cmd, format, "json"); err != nil {
 				return err
 			}
-			if v.grep, err = regexp.Compile(grep); err != nil {
-				return usageError(cmd, "--grep %q is no regular expression: %v", grep, err)
+			if _, err = regexp.Compile(o.Grep); err != nil {
+				return usageError(cmd, "--grep %q is no regular expression: %v", o.Grep, err)
+			}
+			if o.Host != "" && len(args)+len(o.Container) > 0 || o.Unit != "" && o.Host == "" {
+				return usageError(cmd, "--host and --unit are for a host's own journal, without a service or pod")
+			}
+			if v.follow && (o.Previous || o.Gone) {
+				return usageError(cmd, "-f waits for lines to come, and what is gone writes none")
 			}
 			if v.since < 0 || v.tail < -1 {
 				return usageError(cmd, "--since and -n cannot be negative")
@@ -51,33 +60,50 @@ With -f new pods join in.`,
 			if err != nil {
 				return err
 			}
-			return a.logs(cmd.Context(), c, v, args)
+			return a.logs(cmd.Context(), c, v, o, args)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&v.follow, "follow", "f", false, "wait for more lines")
 	f.DurationVar(&v.since, "since", 0, "only lines that are not older, such as 10m")
 	f.IntVarP(&v.tail, "tail", "n", -1, "at most so many old lines of each container")
-	f.StringVar(&grep, "grep", "", "only lines that match a regular expression")
+	f.StringVar(&o.Grep, "grep", "", "only lines that match a regular expression; -n counts those")
+	f.StringVarP((*string)(&o.Container), "container", "c", "", "only of this container")
+	f.BoolVar(&o.Previous, "previous", false, "of the run of each container before its newest")
+	f.BoolVar(&o.System, "system", false, "of a pod, also what systemd and the kernel say of it, such as OOM kills")
+	f.BoolVar(&o.Gone, "gone", false, "of a service, also of its pods that are gone; all hosts are asked")
+	f.StringVar((*string)(&o.Host), "host", "", "a host's own journal")
+	f.StringVar(&o.Unit, "unit", "", "with --host: only of this systemd unit, such as gear-agent")
+	a.noError(cmd.RegisterFlagCompletionFunc("host", a.completeNames(api.KindHost)))
 	f.BoolVar(&v.times, "timestamps", false, "begin lines with their time")
 	formatFlag(cmd, &format, "json")
 	return cmd
 }
 
-func (a *app) logs(ctx context.Context, c *client.Client, v logView, args []string) error {
-	o := client.LogOptions{Follow: v.follow, Since: v.since}
+func (a *app) logs(ctx context.Context, c *client.Client, v logView, o client.LogOptions, args []string) error {
+	o.Follow, o.Since = v.follow, v.since
 	if v.tail >= 0 {
 		o.Tail = &v.tail
 	}
-	if err := a.logTarget(ctx, c, &o, args); err != nil {
-		return err
+	missing := error(nil)
+	if o.Host == "" {
+		var err error
+		if missing, err = a.logTarget(ctx, c, &o, args); err != nil {
+			return err
+		}
 	}
 	p := linePrinter{w: a.out, paint: a.outPaint, view: v}
-	return a.stream(ctx, c, o, &p)
+	err := a.stream(ctx, c, o, &p)
+	var told *api.Error
+	if missing != nil && errors.As(err, &told) && told.Code == api.CodeNotFound {
+		return missing
+	}
+	return err
 }
 
-// logTarget fills in the project, and the service or pod that a word stands for.
-func (a *app) logTarget(ctx context.Context, c *client.Client, o *client.LogOptions, args []string) (err error) {
+// logTarget fills in the project, and the service or pod that a word stands for. A name that is not known may be of
+// a pod that is gone: missing is what to say when no host knows it either.
+func (a *app) logTarget(ctx context.Context, c *client.Client, o *client.LogOptions, args []string) (missing, err error) {
 	word := ""
 	if len(args) == 1 {
 		word = args[0]
@@ -86,19 +112,19 @@ func (a *app) logTarget(ctx context.Context, c *client.Client, o *client.LogOpti
 		a.project, word = project, name
 	}
 	if o.Project, err = a.inProject(ctx, c); err != nil || word == "" {
-		return err
+		return nil, err
 	}
 	name, err := checkedName("service or pod", word)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	services, _, err := listKind(ctx, c, api.KindService, o.Project)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pods, _, err := listKind(ctx, c, api.KindPod, o.Project)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, list := range [][]api.Resource{services, pods} {
 		r, err := a.meant(api.Key{Kind: api.KindPod, Project: o.Project, Name: name}, list)
@@ -106,14 +132,19 @@ func (a *app) logTarget(ctx context.Context, c *client.Client, o *client.LogOpti
 		case err != nil:
 		case r.Head().Kind == api.KindService:
 			o.Service = r.Head().Metadata.Name
-			return nil
+			return nil, nil
 		default:
 			o.Pod = r.Head().Metadata.Name
-			return nil
+			return nil, nil
 		}
 	}
-	return problem{what: fmt.Sprintf("project %s has neither a service nor a pod %q%s", o.Project, name, didYouMean(word, namesOf(services, pods))),
+	missing = problem{what: fmt.Sprintf("project %s has neither a service nor a pod %q%s", o.Project, name, didYouMean(word, namesOf(services, pods))),
 		try: "gear status -p " + string(o.Project), code: exitNotFound}
+	if o.Follow {
+		return nil, missing
+	}
+	o.Pod = name
+	return missing, nil
 }
 
 func namesOf(lists ...[]api.Resource) []string {
@@ -179,15 +210,18 @@ func (p *linePrinter) line(l api.LogLine) error {
 	if l.Time.After(p.last) {
 		p.last = l.Time
 	}
-	if p.view.grep != nil && !p.view.grep.MatchString(l.Text) {
-		return nil
-	}
 	if p.view.json {
 		return (&app{streams: streams{out: p.w}}).printLine(l)
 	}
 	who := string(l.Pod)
+	if who == "" {
+		who = string(l.Host)
+	}
 	if l.Container != "" && l.Container != api.DefaultContainer {
 		who += "/" + string(l.Container)
+	}
+	if l.Source != "" {
+		who += " " + printable(l.Source)
 	}
 	p.width = max(p.width, len(who))
 	at := ""

@@ -34,7 +34,9 @@ type Config struct {
 	// Watchdog is systemd's WatchdogSec=, how long this process may be silent; 0 when nobody listens.
 	Watchdog       time.Duration
 	Stdout, Stderr io.Writer // get the container's output
-	Log            *slog.Logger
+	// Mark is called with the engine's id of a container before its output is passed on; nil for nobody.
+	Mark func(id string)
+	Log  *slog.Logger
 }
 
 // run is a Config with what is on disk about it.
@@ -286,6 +288,9 @@ func (r *run) sayReady(s *api.ContainerStatus, why error) {
 func (r *run) output(id string) *output {
 	o := &output{logs: r.Engine, id: id, stdout: r.Stdout, stderr: r.Stderr, file: r.file(".position"), log: r.Log}
 	o.load()
+	if r.Mark != nil {
+		r.Mark(id)
+	}
 	return o
 }
 

@@ -22,9 +22,11 @@ import (
 
 // Query chooses entries.
 type Query struct {
-	Match  []string      // FIELD=value, all must hold
+	Match  []string      // FIELD=value, all must hold, of one field any; "+" stands between alternatives
 	Tail   int           // at most the last n; All for all
 	Since  time.Duration // not older than; 0 for any age
+	From   time.Time     // not older than; zero for any age
+	After  string        // the cursor of an entry (its field __CURSOR): only those after it; wins over From
 	Follow bool          // go on with new entries until the context ends
 }
 
@@ -93,6 +95,12 @@ func args(q Query) []string {
 	}
 	if q.Since > 0 {
 		a = append(a, "--since=-"+strconv.FormatInt(int64(q.Since/time.Second)+1, 10)+"s")
+	}
+	switch {
+	case q.After != "":
+		a = append(a, "--after-cursor="+q.After)
+	case !q.From.IsZero():
+		a = append(a, "--since=@"+strconv.FormatInt(q.From.Unix(), 10))
 	}
 	if q.Follow {
 		a = append(a, "--follow")
