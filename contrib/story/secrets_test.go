@@ -41,7 +41,7 @@ spec:
       readOnlyRoot: true
       tmpfs: [{path: /tmp, size: 1Mi}]
       ulimits: [{name: nofile, soft: 500, hard: 600}]
-      sysctls: {net.core.somaxconn: "77", kernel.msgmax: "9000"}
+      sysctls: {net.core.somaxconn: "77"} # the lab keeps those of kernel. for itself
       pids: 50
       init: true
       groups: ["20"]
@@ -163,11 +163,11 @@ func want(ctx context.Context, w *World, service string, answers map[string]stri
 func lookInside(ctx context.Context, w *World) error {
 	// Of the first process below docker-init: commands that are executed later do not have the variables.
 	return want(ctx, w, "again", map[string]string{
-		"tr '\\0' '\\n' </proc/1/environ | grep ^PASSWORD=":        "PASSWORD=" + canary,
-		"cat /secrets/password /run/password":                      canary + canary,
-		"ls /secrets; stat -c '%a %u' /secrets/user":               "password\nuser\n400 0",
-		"touch /x 2>/dev/null || echo no; touch /tmp/x && echo y":  "no\ny",
-		"cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax": "77\n9000",
+		"tr '\\0' '\\n' </proc/1/environ | grep ^PASSWORD=":                                 "PASSWORD=" + canary,
+		"cat /secrets/password /run/password":                                               canary + canary,
+		"ls /secrets; stat -c '%a %u' /secrets/user":                                        "password\nuser\n400 0",
+		"touch /x 2>/dev/null || echo no; touch /tmp/x && echo y":                           "no\ny",
+		"cat /proc/sys/net/core/somaxconn":                                                  "77",
 		"ulimit -n; id -G":                                                                  "500\n0 20",
 		"grep CapEff /proc/self/status | cut -f2":                                           "0000000000000401",
 		"df -k /dev/shm /tmp /scratch | awk 'NR>1 {print $2}'":                              "2048\n1024\n3072",
@@ -180,18 +180,18 @@ func lookInside(ctx context.Context, w *World) error {
 // lookForCanary looks where secrets must not be. Only the container's own files in memory, and its bundle, have them.
 func lookForCanary(ctx context.Context, w *World) error {
 	script := `
+word="canary-$0|Y2FuYXJ5$1" # put together here, so that this command's own line does not have it; the second is base64
 docker inspect $(docker ps -aq) >/tmp/look.inspect
 systemctl show 'gear-*' >/tmp/look.show
 journalctl -q --no-pager -o export >/tmp/look.journal
 gear get secrets,services,pods -A -o json >/tmp/look.gear 2>/dev/null || for k in secrets services pods; do gear get $k -o json; done >/tmp/look.gear
-tr '\0' ' ' </dev/null; cat /proc/[0-9]*/cmdline >/tmp/look.cmdline 2>/dev/null
+cat /proc/[0-9]*/cmdline >/tmp/look.cmdline 2>/dev/null
 test -s /tmp/look.inspect && test -s /tmp/look.show && test -s /tmp/look.journal && test -s /tmp/look.gear || echo nothing was looked at
-grep -rlaE "$0" /tmp/look.* /etc /var/lib/gear /run/gear --exclude-dir=secrets
-grep -rlaE "$0" /var/lib/docker/containers /run/systemd /run/log /var/log 2>/dev/null
+grep -rlaE "$word" /tmp/look.* /etc /var/lib/gear /run/gear --exclude-dir=secrets
+grep -rlaE "$word" /var/lib/docker/containers /run/systemd /run/log /var/log 2>/dev/null
 find /run/gear/secrets -name '*.env'
 rm -f /tmp/look.*`
-	// In base64 too, as JSON has it.
-	out, err := w.Exec(ctx, "h1", "sh", "-c", script+"; true", canary+"|Y2FuYXJ5LVptOXZZbUZ5")
+	out, err := w.Exec(ctx, "h1", "sh", "-c", script+"; true", strings.TrimPrefix(canary, "canary-"), "LVptOXZZbUZ5")
 	if err == nil && strings.TrimSpace(out) != "" {
 		err = fmt.Errorf("found in: %s", out)
 	}
