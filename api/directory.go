@@ -43,6 +43,7 @@ type HostEndpoints struct {
 	Host      Name       `json:"host"`
 	Seq       int64      `json:"seq" doc:"Grows with each change, also over restarts of the host"`
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Detached  bool       `json:"detached,omitempty" doc:"The host's last word before its agent was taken off (gear host eject): its pods serve on, though the mesh does not hear of it"`
 }
 
 // Endpoint is where one port of one pod is reached: an address and a port of its host.
@@ -59,8 +60,13 @@ type Endpoint struct {
 // Alive gives the directory without the endpoints of the hosts that are down: what links, DNS
 // and routers should use. Hosts themselves stay known.
 func (d Directory) Alive(down func(host Name) bool) Directory {
-	d.Endpoints = slices.DeleteFunc(slices.Clone(d.Endpoints), func(h HostEndpoints) bool { return down(h.Host) })
+	d.Endpoints = slices.DeleteFunc(slices.Clone(d.Endpoints), func(h HostEndpoints) bool { return !h.Detached && down(h.Host) })
 	return d
+}
+
+// Detached tells whether a host has said that it goes on without an agent: its silence means nothing.
+func (d Directory) Detached(host Name) bool {
+	return slices.ContainsFunc(d.Endpoints, func(h HostEndpoints) bool { return h.Detached && h.Host == host })
 }
 
 // Merge takes a host's own word of its endpoints and tells whether it was news. The result

@@ -142,7 +142,8 @@ type Agent struct {
 	report  api.HostReport
 	trouble map[api.Reason]string // conditions of the host itself
 
-	rulesMu sync.Mutex // one at a time lays rules
+	rulesMu  sync.Mutex // one at a time lays rules
+	detached atomic.Bool
 
 	sessions atomic.Int64 // that people have open in pods
 }

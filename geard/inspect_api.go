@@ -43,6 +43,15 @@ func (a *Agent) serveForget(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// serveDetach answers POST /v1/detach.
+func (a *Agent) serveDetach(w http.ResponseWriter, r *http.Request) error {
+	if err := a.Detach(r.Context()); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // operatorRoutes are for whoever may act on the host: the master for its people, and root on the host itself.
 func (a *Agent) operatorRoutes() []agentRoute {
 	return []agentRoute{

@@ -84,7 +84,7 @@ func (a *Agent) linkTargets(pod api.Pod) []api.LinkTarget {
 func (a *Agent) downAddresses() func(netip.Addr) bool {
 	down := map[netip.Addr]bool{}
 	for _, h := range a.mem.get().Directory.Hosts {
-		if a.cfg.Mesh.Down(h.Name) {
+		if a.cfg.Mesh.Down(h.Name) && !a.mem.get().Directory.Detached(h.Name) {
 			down[h.Address] = true
 		}
 	}

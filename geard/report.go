@@ -90,11 +90,12 @@ func (a *Agent) ownEndpoints(disk map[api.UID]held, reports []api.PodReport) []a
 // the next report, and to the mesh as a hint. It tells whether there was one.
 func (a *Agent) announce(endpoints []api.Endpoint) bool {
 	own := a.Endpoints()
-	if own.Seq != 0 && slices.Equal(own.Endpoints, endpoints) {
+	detached := a.detached.Load()
+	if own.Seq != 0 && slices.Equal(own.Endpoints, endpoints) && own.Detached == detached {
 		return false
 	}
 	// The clock makes the number grow even when this host's disk was lost.
-	own = api.HostEndpoints{Host: a.cfg.Name, Seq: max(own.Seq+1, time.Now().UnixMilli()), Endpoints: endpoints}
+	own = api.HostEndpoints{Host: a.cfg.Name, Seq: max(own.Seq+1, time.Now().UnixMilli()), Endpoints: endpoints, Detached: detached}
 	a.mem.merge(own)
 	a.directoryChanged()
 	a.cfg.Mesh.HintEndpoints(own.Seq)

@@ -118,7 +118,7 @@ func (a *Agent) SocketHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/report", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Report()) })
 	mux.HandleFunc("GET /v1/directory", a.streamDirectory)
-	for _, r := range a.operatorRoutes() {
+	for _, r := range append(a.operatorRoutes(), agentRoute{"POST /v1/detach", RoleMaster, a.serveDetach}) {
 		r.register(mux, func(*http.Request) Role { return RoleMaster })
 	}
 	return mux

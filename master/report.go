@@ -128,7 +128,7 @@ func (c *cache) addressOfLocked(name api.Name) netip.Addr {
 // pods assigned to it, at its own address. A host that was broken into can lie about its pods,
 // but draws no traffic of others.
 func ownEndpoints(pods map[api.Key]*api.Pod, address netip.Addr, got api.HostEndpoints) (own api.HostEndpoints, refused int) {
-	own = api.HostEndpoints{Host: got.Host, Seq: got.Seq}
+	own = api.HostEndpoints{Host: got.Host, Seq: got.Seq, Detached: got.Detached}
 	for _, e := range got.Endpoints {
 		pod := pods[api.Key{Kind: api.KindPod, Project: e.Project, Name: e.Pod}]
 		if pod == nil {

@@ -172,7 +172,7 @@ func (d *agentDaemon) followNames(ctx context.Context) error {
 
 func (d *agentDaemon) setNames() {
 	dir := d.agent.Directory()
-	zone := dnsd.NewZone(dir, dnsd.Options{Domain: d.id.Domain, Down: d.mesh.Down, PodNet: podstate.Prefix(), Serial: uint32(time.Now().Unix())})
+	zone := dnsd.NewZone(dir, dnsd.Options{Domain: d.id.Domain, Down: func(h api.Name) bool { return d.mesh.Down(h) && !dir.Detached(h) }, PodNet: podstate.Prefix(), Serial: uint32(time.Now().Unix())})
 	d.names.SetZone(zone, dir.Hosts)
 	pods := map[netip.Addr]dnsd.Pod{}
 	for addr, p := range d.agent.Pods() {

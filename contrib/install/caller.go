@@ -83,17 +83,22 @@ func answer(resp *http.Response, out any) error {
 	return nil
 }
 
-// hears tells whether the agent's directory, which comes from the master, knows a host.
-func (i *installer) hears(ctx context.Context, host api.Name) error {
+// askAgent calls this host's agent over its socket. The caller closes the body.
+func (i *installer) askAgent(ctx context.Context, method, path string) (*http.Response, error) {
 	client := http.Client{Timeout: requestTime, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", i.path("/run/gear/agent.sock"))
 		}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/directory", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := client.Do(req)
+	return client.Do(req)
+}
+
+// hears tells whether the agent's directory, which comes from the master, knows a host.
+func (i *installer) hears(ctx context.Context, host api.Name) error {
+	resp, err := i.askAgent(ctx, http.MethodGet, "/v1/directory")
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,6 +63,7 @@ func Eject(ctx context.Context, o EjectOptions) (Report, error) {
 	return runSteps(ctx, e.Progress, []step{
 		{"root", e.root},
 		{"what boots the pods", e.boot},
+		{"other hosts", e.detach},
 		{"daemons", e.stop},
 		{"units", e.remove},
 	})
@@ -181,6 +183,25 @@ func (e *ejecter) boot(ctx context.Context) (string, error) {
 		did = append(did, systemdunits.Target)
 	}
 	return sentence("enabled %s", did), nil
+}
+
+// detach lets the agent tell the other hosts that this one goes on serving without it; they would take its endpoints for
+// dead otherwise. Where no agent runs there is nobody to tell them.
+func (e *ejecter) detach(ctx context.Context) (string, error) {
+	if _, err := e.Runner.Run(ctx, "systemctl", "--quiet", "is-active", systemdunits.Agent); err != nil {
+		return "", nil
+	}
+	resp, err := e.askAgent(ctx, http.MethodPost, "/v1/detach")
+	if err != nil {
+		return "", fmt.Errorf("telling the other hosts: %w; see why with: journalctl -u gear-agent -n 30", err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusNoContent {
+		return "", fmt.Errorf("telling the other hosts: the agent answers %s", resp.Status)
+	}
+	return "they keep what leads to this host", nil
 }
 
 // stop stops the daemons. None of them is tied to a pod.

@@ -58,7 +58,7 @@ func TestEjectLeavesWhatRuns(t *testing.T) {
 	if _, err := install.Eject(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"disable gear-agent.service", "stop gear-agent.service", "disable gear-router.service", "stop gear-router.service", "daemon-reload"}
+	want := []string{"POST /v1/detach", "disable gear-agent.service", "stop gear-agent.service", "disable gear-router.service", "stop gear-router.service", "daemon-reload"}
 	if !slices.Equal(h.commands, want) {
 		t.Errorf("ran %q, want %q", h.commands, want)
 	}
@@ -72,7 +72,7 @@ func TestEjectLeavesWhatRuns(t *testing.T) {
 		}
 	}
 	// Again it does nothing, and gear up brings the daemons back.
-	h.commands = nil
+	h.commands, h.active["gear-agent.service"] = nil, false
 	if r, err := install.Eject(t.Context(), o); err != nil || r.Changed() {
 		t.Errorf("a second time: %+v, %v", r, err)
 	}

@@ -176,6 +176,10 @@ func (h *fakeHost) startDaemon(unit string) error {
 			fmt.Fprintln(w, `{}`)
 			fmt.Fprintln(w, `{"hosts": [{"name": "h1", "address": "127.0.0.1"}]}`)
 		})
+		mux.HandleFunc("POST /v1/detach", func(w http.ResponseWriter, _ *http.Request) {
+			h.commands = append(h.commands, "POST /v1/detach")
+			w.WriteHeader(http.StatusNoContent)
+		})
 		h.serve("unix", filepath.Join(h.root, "run/gear/agent.sock"), nil, mux)
 	}
 	return nil

@@ -191,7 +191,8 @@ func (h *hosting) eject(ctx context.Context, w *World) error {
 	return nil
 }
 
-// ejected tells whether h3 serves without Gearmesh's daemons: its web pods by their host ports, the database by their links.
+// ejected tells whether h3 serves without Gearmesh's daemons: its web pods by their host ports, the database by the links
+// of web pods on every host.
 func (h *hosting) ejected(ctx context.Context, w *World) error {
 	units, err := w.Exec(ctx, "h3", "systemctl", "list-units", "--all", "--no-legend", "--plain", "gear-*")
 	if err != nil {
@@ -205,7 +206,14 @@ func (h *hosting) ejected(ctx context.Context, w *World) error {
 			return fmt.Errorf("systemctl list-units lacks %s:\n%s", podUnit(p), units)
 		}
 	}
-	return h.served(ctx, w, "h3")
+	if err := h.served(ctx, w, "h3"); err != nil {
+		return err
+	}
+	// The database is on h3: the links of web pods on the other hosts lead there.
+	if err := h.served(ctx, w, "h1"); err != nil {
+		return err
+	}
+	return h.served(ctx, w, "h2")
 }
 
 func (h *hosting) takeOver(ctx context.Context, w *World) error {

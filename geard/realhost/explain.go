@@ -47,11 +47,7 @@ func unitTexts(p api.Pod) ([]api.TextFile, error) {
 	var out []api.TextFile
 	for _, f := range files {
 		path := filepath.Join(systemd.UnitDir, f.Name)
-		dropIns, err := filepath.Glob(path + ".d/*.conf")
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range append([]string{path}, dropIns...) {
+		for _, name := range append([]string{path}, systemd.DropIns(f.Name)[f.Name]...) {
 			text, err := os.ReadFile(name)
 			if err != nil {
 				return nil, fmt.Errorf("reading a unit of pod %q: %w", p.Metadata.Name, err)
