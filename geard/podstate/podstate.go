@@ -73,7 +73,8 @@ func (d Dirs) LoadPod(uid api.UID) (api.Pod, error) {
 	return load[api.Pod](filepath.Join(d.Pod(uid), "pod.json"))
 }
 
-// LoadNet reads a pod's network place.
+// LoadNet reads a pod's network place. Nobody else knows it, so there is a copy for the case that the
+// file is damaged: a running pod would lose its address.
 func (d Dirs) LoadNet(uid api.UID) (Net, error) {
 	n, err := load[Net](filepath.Join(d.Pod(uid), "net.json"))
 	if err == nil {
@@ -85,13 +86,13 @@ func (d Dirs) LoadNet(uid api.UID) (Net, error) {
 	return n, err
 }
 
+// netCopy is the name of net.json's copy.
+const netCopy = "net.copy.json"
+
 // LoadLinks reads a pod's links.
 func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
 	return load[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
 }
-// netCopy is the name of net.json's copy.
-const netCopy = "net.copy.json"
-
 
 // LoadRun reads the state of a container. The zero state, without error, means that its gear-run
 // has not run since the host booted.
@@ -121,11 +122,11 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	// Written side by side: the file system then flushes them to disk together.
 	var g errgroup.Group
 	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, "net.json"), n, 0o644) })
+	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, netCopy), n, 0o644) })
 	g.Go(func() error { return d.SaveLinks(p.Metadata.UID, links) })
 	for name, text := range mounted(p, n, links) {
 		g.Go(func() error { return atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644) })
 	}
-	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, netCopy), n, 0o644) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
