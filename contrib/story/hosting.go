@@ -246,10 +246,11 @@ func (h *hosting) takeOver(ctx context.Context, w *World) error {
 	return nil
 }
 
-// breakHost does what people do to hosts: flushes a pod's rules, edits a unit, unlinks one from boot, deletes a namespace's name.
+// breakHost does what people do to hosts: flushes a pod's rules, edits a unit, unlinks one from boot, deletes a namespace's name. The
+// edit leaves the unit's size as it was: the agent mends the others within seconds by itself.
 const breakHost = `set -e
 nsenter --net=/run/netns/gear-%[1]s iptables -t nat -F GEAR-LINKS
-echo "# by hand" >> /etc/systemd/system/%[2]s
+sed -i s/RestartSec=100ms/RestartSec=200ms/ /etc/systemd/system/%[2]s
 rm /etc/systemd/system/gear.target.wants/%[2]s
 umount /run/netns/gear-%[1]s && rm /run/netns/gear-%[1]s`
 
@@ -279,7 +280,7 @@ func (h *hosting) repair(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range []string{"UnitDiffers", "-# by hand", "NotEnabled", "NamespaceMissing"} {
+	for _, want := range []string{"UnitDiffers", "-RestartSec=200ms", "NotEnabled", "NamespaceMissing"} {
 		if !strings.Contains(plan, want) {
 			return fmt.Errorf("gear plan lacks %s:\n%s", want, plan)
 		}
