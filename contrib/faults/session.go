@@ -55,7 +55,7 @@ func (r *rig) openSession(ctx context.Context) (*session, error) {
 		// How it ended is in what it said: a session that is closed is killed.
 		_, _ = r.Lab.Exec(inner, from, []string{"sh", "-c", pings}, lab.Streams{Out: s, Err: s})
 	})
-	for range 50 {
+	for range 200 {
 		if strings.Contains(s.said(), "PONG") {
 			return s, nil
 		}
