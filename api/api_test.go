@@ -70,6 +70,18 @@ func TestValidateNamesTheField(t *testing.T) {
 		"init with a check": {"spec.initContainers[0]", func(s *Service) {
 			s.Spec.InitContainers = []Container{{Name: "a", Image: "a", Live: &Check{Command: []string{"x"}}}}
 		}},
+		"native image": {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Native = &Native{Command: []string{"/bin/x"}} }},
+		"native path": {"spec.containers[0].native.command[0]", func(s *Service) {
+			s.Spec.Containers[0] = Container{Name: "main", Native: &Native{Command: []string{"x"}}}
+		}},
+		"native user": {"spec.containers[0].native.user", func(s *Service) {
+			s.Spec.Containers[0] = Container{Name: "main", Native: &Native{Command: []string{"/x"}, User: "a b"}}
+		}},
+		"native caps": {"spec.containers[0]", func(s *Service) {
+			c := Container{Name: "main", Native: &Native{Command: []string{"/x"}}}
+			c.Privileged = true
+			s.Spec.Containers[0] = c
+		}},
 		"after nobody":      {"spec.containers[0].after[0]", func(s *Service) { s.Spec.Containers[0].After = []Name{"x"} }},
 		"after itself":      {"spec.containers", func(s *Service) { s.Spec.Containers[0].After = []Name{"main"} }},
 		"live with nothing": {"spec.containers[0].live", func(s *Service) { s.Spec.Containers[0].Live = &Check{} }},

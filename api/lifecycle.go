@@ -79,6 +79,9 @@ func (f *faults) order(at string, t *PodTemplate) {
 	f.names(at+".initContainers", t, t.InitContainers, seen)
 	f.names(at+".containers", t, t.Containers, seen)
 	for i, c := range t.InitContainers {
+		if c.Native != nil {
+			f.addf(fmt.Sprintf("%s.initContainers[%d].native", at, i), "an init container needs an image; a native one would have to say when it has ended")
+		}
 		if len(c.After) > 0 || c.Startup != nil || c.Ready != nil || c.Live != nil {
 			f.addf(fmt.Sprintf("%s.initContainers[%d]", at, i), "init containers run to their end, in their order; leave out after, startup, ready and live")
 		}

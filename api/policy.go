@@ -122,6 +122,7 @@ func containerRules() []rule[*Container] {
 		{"capAdd", PolicyBaseline, func(c *Container) []string { return c.capabilities(usual) }},
 		{"capAdd", PolicyPrivileged, func(c *Container) []string { return c.capabilities(unusual) }},
 		{"allowPrivilegeEscalation", PolicyBaseline, func(c *Container) []string { return said(c.Escalation, "privilege escalation") }},
+		{"native", PolicyPrivileged, func(c *Container) []string { return said(c.Native != nil, "a program of the host") }},
 		{"privileged", PolicyPrivileged, func(c *Container) []string { return said(c.Privileged, "a privileged container") }},
 		{"seccomp", PolicyPrivileged, func(c *Container) []string { return profile(c.Seccomp) }},
 		{"apparmor", PolicyPrivileged, func(c *Container) []string { return profile(c.AppArmor) }},

@@ -45,7 +45,8 @@ type PodTemplate struct {
 // Container is one process tree from one image.
 type Container struct {
 	Name       Name              `json:"name,omitempty" doc:"Unique in the pod; \"main\" when left out" example:"main"`
-	Image      string            `json:"image" doc:"Image reference: [registry/]repository[:tag|@digest]" maxLength:"512" example:"registry.example.com/shop/web:1"`
+	Native     *Native           `json:"native,omitempty" doc:"Makes it a program of the host, without an image"`
+	Image      string            `json:"image,omitempty" doc:"Image reference, needed unless it is native: [registry/]repository[:tag|@digest]" maxLength:"512" example:"registry.example.com/shop/web:1"`
 	Command    []string          `json:"command,omitempty" doc:"Replaces the image's entrypoint"`
 	Args       []string          `json:"args,omitempty" doc:"Replaces the image's command"`
 	Env        map[string]string `json:"env,omitempty" doc:"Environment of this container"`

@@ -228,7 +228,11 @@ func (f *faults) links(at string, links []Link) {
 }
 
 func (f *faults) container(at string, c *Container, t *PodTemplate) {
-	f.add(at+".image", imageRef(c.Image))
+	if c.Native != nil {
+		f.native(at, c)
+	} else {
+		f.add(at+".image", imageRef(c.Image))
+	}
 	f.environment(at+".env", c.Env)
 	for i, a := range slices.Concat(c.Command, c.Args) {
 		f.add(fmt.Sprintf("%s.command and args, word %d", at, i+1), argument(a))

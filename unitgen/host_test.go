@@ -112,6 +112,41 @@ func TestHostSystemdHasTheLimits(t *testing.T) {
 	}
 }
 
+// What systemd makes of the unit of a program of the host: the words that people wrote are in none of it.
+func TestHostSystemdReadsNative(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	p := api.Pod{}
+	p.Metadata.Project, p.Metadata.Name, p.Metadata.UID = "my-shop", "native-7f3k2", "k3v7qxw2m5n4a6bz"
+	p.Spec.Service = "web"
+	command := []string{"/bin/" + hostileText(r), hostileText(r), hostileText(r)}
+	p.Spec.Template.Containers = []api.Container{{Name: "main", StopSignal: "SIGRTMIN+3",
+		Env:    map[string]string{"HOSTILE": hostileText(r)},
+		Native: &api.Native{Command: command, User: "nobody"}}}
+	files, err := Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		runtimeUnit(t, f.Name, f.Text)
+	}
+	got := "\n" + systemctl(t, "show", ContainerUnit("my-shop", "native-7f3k2", "main", true))
+	for _, line := range []string{"LoadState=loaded", "User=nobody", "NetworkNamespacePath=/run/netns/gear-k3v7qxw2m5n4a6bz", "KillSignal=37",
+		"ProtectSystem=strict", "NoNewPrivileges=yes", "PrivateTmp=yes", "Type=exec", `Slice=gear-my\x2dshop-native\x2d7f3k2.slice`,
+		"RuntimeDirectory=gear-native/k3v7qxw2m5n4a6bz-main", "RuntimeDirectoryMode=0500"} {
+		if !strings.Contains(got, "\n"+line+"\n") {
+			t.Errorf("systemd lacks %q", line)
+		}
+	}
+	for key, argv := range map[string]string{"ExecStart": "native", "ExecStartPre": "native-wait", "ExecStartPost": "native-ready", "ExecStopPost": "native-ended"} {
+		want := "\n" + key + "={ path=" + Runner + " ; argv[]=" + Runner + " " + argv + " k3v7qxw2m5n4a6bz/main ;"
+		if strings.Count(got, "\n"+key+"=") != 1 || !strings.Contains(got, want) {
+			t.Errorf("systemd has another %s than %s", key, argv)
+		}
+	}
+}
+
 // A network that fails at first must not fail its container for good: the container's unit goes
 // on trying, and comes up with the network.
 func TestHostContainerOutlivesAFailedNetwork(t *testing.T) {

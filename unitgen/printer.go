@@ -69,6 +69,47 @@ func (p *printer) command(key string, argv ...string) {
 	p.line(key+"=", strings.Join(argv, " "), nil)
 }
 
+// privileged writes a command as command does, for systemd to run as root and outside the unit's sandbox.
+func (p *printer) privileged(key string, argv ...string) {
+	before := p.b.Len()
+	p.command(key, argv...)
+	if text := p.b.String(); len(text) > before {
+		p.b.Reset()
+		p.b.WriteString(text[:before] + key + "=+" + text[before+len(key)+1:])
+	}
+}
+
+// user writes the name of a user of the host: what systemd takes in any mode (systemd.exec(5)), and
+// nothing that expands.
+func (p *printer) user(key, name string) {
+	ok := len(name) > 0 && len(name) <= 31
+	for i := range len(name) {
+		c := name[i]
+		ok = ok && ('a' <= c && c <= 'z' || c == '_' || i > 0 && ('0' <= c && c <= '9' || c == '-'))
+	}
+	if !ok {
+		p.fail(key, fmt.Errorf("%q is no user name", name))
+	}
+	p.line(key+"=", name, nil)
+}
+
+// signal writes the name of a signal.
+func (p *printer) signal(key, name string) {
+	rest, ok := strings.CutPrefix(name, "SIG")
+	if !ok || rest == "" || len(rest) > 12 || strings.ContainsFunc(rest, func(r rune) bool { return !signalRune(r) }) {
+		p.fail(key, fmt.Errorf("%q is no signal", name))
+	}
+	p.line(key+"=", name, nil)
+}
+
+// path writes an absolute path of ours, made of ids.
+func (p *printer) path(key, value string) {
+	if !strings.HasPrefix(value, "/") || strings.ContainsFunc(value, func(r rune) bool { return !idRune(r) }) {
+		p.fail(key, fmt.Errorf("%q is no path of ours", value))
+	}
+	p.line(key+"=", value, nil)
+}
+
 // units writes names of units.
 func (p *printer) units(key string, names ...string) {
 	for _, n := range names {
@@ -143,4 +184,8 @@ func checkUnitName(n string) error {
 
 func idRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/-.:_", r)
+}
+
+func signalRune(r rune) bool {
+	return 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '+' || r == '-'
 }

@@ -103,6 +103,27 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
+// Names of users and signals are what people write; neither may become anything else.
+func FuzzUserAndSignal(f *testing.F) {
+	for _, s := range hostile {
+		f.Add(s)
+	}
+	f.Add("www-data")
+	f.Add("SIGRTMIN+3")
+	f.Fuzz(func(t *testing.T, s string) {
+		for key, write := range map[string]func(*printer){
+			"User":       func(p *printer) { p.user("User", s) },
+			"KillSignal": func(p *printer) { p.signal("KillSignal", s) },
+		} {
+			p := &printer{}
+			write(p)
+			if p.err == nil && (strings.ContainsAny(s, " \t\"'\\$%;#\n\r\x00/=") || oneLine(t, p) != key+"="+s) {
+				t.Fatalf("%q became %q", s, p.b.String())
+			}
+		}
+	})
+}
+
 // oneLine fails when the printer wrote anything but one whole line.
 func oneLine(t *testing.T, p *printer) string {
 	t.Helper()

@@ -215,7 +215,11 @@ func (r *renderer) container(i int) {
 	p.units("After", append(needs, "docker.service")...)
 	r.order(p, i, units)
 	p.number("StartLimitIntervalSec", 0)
-	r.service(p, c, i < len(t.InitContainers))
+	if c.Native != nil {
+		r.native(p, c)
+	} else {
+		r.service(p, c, i < len(t.InitContainers))
+	}
 	if i >= len(t.InitContainers) {
 		p.section("Install")
 		p.units("WantedBy", Target)

@@ -38,6 +38,15 @@ func shared() api.Pod {
 	return p
 }
 
+// native has a program of the host beside a container.
+func native() api.Pod {
+	return pod("my-shop", "web-7f3k2",
+		api.Container{Name: "main", Image: "shop"},
+		api.Container{Name: "proxy", Native: &api.Native{Command: []string{"/usr/sbin/haproxy", "-f", "%n\n$HOME"}, User: "haproxy"},
+			Resources: api.Resources{CPU: 500, Memory: 64 << 20}, StopSignal: "SIGUSR1"},
+		api.Container{Name: "other", Native: &api.Native{Command: []string{"/bin/sleep", "9"}}})
+}
+
 func render(t testing.TB, p api.Pod) []unitgen.File {
 	t.Helper()
 	files, err := unitgen.Render(p)
@@ -52,6 +61,7 @@ func TestRenderGolden(t *testing.T) {
 		"two-containers": shop(),
 		"ordered":        ordered(),
 		"shared":         shared(),
+		"native":         native(),
 		"no-limits":      pod("shop", "web-1", api.Container{Name: "main", Resources: api.Resources{CPU: 500}}, api.Container{Name: "log"}),
 	}
 	for name, p := range pods {
@@ -82,13 +92,19 @@ func TestRenderRefuses(t *testing.T) {
 		change func(*api.Pod)
 		want   string
 	}{
-		"path in name":      {func(p *api.Pod) { p.Metadata.Name = "../../x" }, "has \".\""},
-		"newline":           {func(p *api.Pod) { p.Spec.Service = "a\nExecStart=/bin/sh" }, `has "\n"`},
-		"specifier":         {func(p *api.Pod) { p.Metadata.Project = "a%n" }, `has "%"`},
-		"no uid":            {func(p *api.Pod) { p.Metadata.UID = "" }, "uid"},
-		"container net":     {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "net" }, "is taken"},
-		"container twice":   {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "main" }, "is taken"},
-		"container $(x)":    {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "$(x)" }, `has "$"`},
+		"path in name":    {func(p *api.Pod) { p.Metadata.Name = "../../x" }, "has \".\""},
+		"newline":         {func(p *api.Pod) { p.Spec.Service = "a\nExecStart=/bin/sh" }, `has "\n"`},
+		"specifier":       {func(p *api.Pod) { p.Metadata.Project = "a%n" }, `has "%"`},
+		"no uid":          {func(p *api.Pod) { p.Metadata.UID = "" }, "uid"},
+		"container net":   {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "net" }, "is taken"},
+		"container twice": {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "main" }, "is taken"},
+		"container $(x)":  {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "$(x)" }, `has "$"`},
+		"hostile user": {func(p *api.Pod) {
+			p.Spec.Template.Containers[0].Native = &api.Native{Command: []string{"/bin/x"}, User: "a\nExecStart=/bin/sh"}
+		}, "is no user name"},
+		"hostile signal": {func(p *api.Pod) {
+			p.Spec.Template.Containers[0].Native, p.Spec.Template.Containers[0].StopSignal = &api.Native{Command: []string{"/bin/x"}}, "SIG%n"
+		}, "is no signal"},
 		"container with \\": {func(p *api.Pod) { p.Spec.Template.Containers[0].Name = `x\` }, `has "\\"`},
 	}
 	for name, tt := range tests {

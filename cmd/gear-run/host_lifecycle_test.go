@@ -36,7 +36,9 @@ func TestHostOrderOfStart(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("rm", "-rf", "/var/lib/gear/volumes/my-shop").Run() })
 	since := sh(t, "date +%%s")
 	sh(t, "systemctl start --no-block %s %s", mainUnit, unitOf("db"))
-	until(t, "the pod to be up", func() bool { return isUp(mainUnit, unitOf("db"), unitOf("schema"), unitOf("seed")) && state(t, "main").Ready })
+	until(t, "the pod to be up", func() bool {
+		return isUp(mainUnit, unitOf("db"), unitOf("schema"), unitOf("seed")) && state(t, "main").Ready
+	})
 	var order []string
 	for line := range strings.Lines(sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 --since=@%s", since)) {
 		if name, ok := strings.CutSuffix(strings.TrimSpace(line), " started"); ok && !strings.Contains(name, " ") {
@@ -105,5 +107,91 @@ func TestHostLiveness(t *testing.T) {
 	until(t, "a second run", func() bool { return state(t, "main").Restarts >= 1 })
 	if s := state(t, "main"); s.Reason != api.ReasonUnhealthy || !strings.Contains(s.Message, "does not work any more") {
 		t.Errorf("the state is %+v", s)
+	}
+}
+
+// The kernel kills a child of the container, whose first process lives on: the journal says so.
+func TestHostOOMOfAChild(t *testing.T) {
+	c := container("main", "while true; do tail /dev/zero; sleep 1; done")
+	c.Resources.Memory = 16 << 20
+	install(t, c)
+	sh(t, "systemctl start %s", mainUnit)
+	until(t, "a word of it", func() bool {
+		out, _ := exec.Command("journalctl", "-q", "-o", "cat", "-u", mainUnit).Output()
+		return strings.Contains(string(out), "over the memory limit of 16Mi") && strings.Contains(string(out), "reason=OOMKilled killed=")
+	})
+	if s := state(t, "main"); s.State != api.RunRunning || s.Restarts != 0 {
+		t.Errorf("the state is %+v", s)
+	}
+}
+
+// Killed at any moment of the start, gear-run never leaves a second copy, and the pod comes up.
+func TestHostGearRunKilledAtAnyMoment(t *testing.T) {
+	install(t, container("main", counter))
+	for i := range 8 {
+		sh(t, "systemctl start --no-block %s", mainUnit)
+		time.Sleep(time.Duration(i) * 60 * time.Millisecond)
+		if pid := sh(t, "systemctl show -P MainPID %s", mainUnit); pid != "0" {
+			_ = exec.Command("kill", "-9", pid).Run()
+		}
+		until(t, "one container that runs and is known", func() bool {
+			ids := strings.Fields(sh(t, "docker ps -q --no-trunc --filter label=dev.gearmesh.uid=%s", hostUID))
+			if len(ids) > 1 {
+				t.Fatalf("there are %d copies", len(ids))
+			}
+			s := state(t, "main")
+			return len(ids) == 1 && s.ID == ids[0] && s.State == api.RunRunning && isUp(mainUnit)
+		})
+		if all := strings.Fields(sh(t, "docker ps -aq --filter label=dev.gearmesh.uid=%s", hostUID)); len(all) != 1 {
+			t.Errorf("there are %d containers, dead ones included", len(all))
+		}
+		sh(t, "systemctl stop %s", mainUnit)
+	}
+}
+
+// server answers each connection on 8080 with its user's id, and cannot write where it must not.
+const server = `use IO::Socket::INET; $| = 1; print "args: @ARGV\n";
+print "wrote /etc\n" if open(F, ">", "/etc/gear-native"); print "saw pods\n" if opendir(D, "/var/lib/gear/pods"); print "tmp\n" if open(F, ">", "/tmp/x");
+sleep 1; $s = IO::Socket::INET->new(Listen => 5, LocalPort => 8080, ReuseAddr => 1) or die; while ($c = $s->accept) { print $c "hi $<\n"; close $c }`
+
+// A program of the host beside a container: in the pod's network and slice, and sandboxed.
+func TestHostNative(t *testing.T) {
+	native := api.Container{Name: "proxy", Native: &api.Native{Command: []string{"/usr/bin/perl", "-e", server, "%n", "$HOME", `a "b"\`}},
+		Ready: &api.Check{TCP: &api.TCPCheck{Port: 8080}}, StopGrace: api.Duration(time.Second), Resources: api.Resources{Memory: 64 << 20}}
+	main := container("main", "exec sleep 1000")
+	main.After = []api.Name{"proxy"}
+	install(t, main, native)
+	unit := unitOf("proxy")
+	since := sh(t, "date +%%s")
+	sh(t, "systemctl start %s %s", mainUnit, unit)
+	s := state(t, "proxy")
+	if s.State != api.RunRunning || !s.Ready || s.Unit != unit {
+		t.Errorf("the program is %+v", s)
+	}
+	pid := sh(t, "systemctl show -P MainPID %s", unit)
+	if in, want := sh(t, "readlink /proc/%s/ns/net", pid), sh(t, "stat -Lc 'net:[%%i]' /run/netns/gear-%s", hostUID); in != want {
+		t.Errorf("it runs in %s, want %s", in, want)
+	}
+	if cg := sh(t, "cat /proc/%s/cgroup", pid); !strings.Contains(cg, `/gear-my\x2dshop-web\x2d7f3k2.slice/`+unit) {
+		t.Errorf("it is in the cgroups\n%s", cg)
+	}
+	if got := sh(t, "ip netns exec gear-%s perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(\"127.0.0.1:8080\"); print <$s>'", hostUID); !strings.HasPrefix(got, "hi 6") {
+		t.Errorf("it answers %q; want a user of its own, of systemd's 61184 to 65519", got)
+	}
+	out := sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 GEAR_CONTAINER=proxy --since=@%s", since)
+	if !strings.Contains(out, `args: %n $HOME a "b"\`+"\n") || !strings.Contains(out, "tmp") || strings.Contains(out, "wrote") || strings.Contains(out, "saw") {
+		t.Errorf("it wrote\n%s", out)
+	}
+	sh(t, "kill -9 %s", pid)
+	until(t, "the next run", func() bool { s := state(t, "proxy"); return s.Restarts == 1 && s.Ready })
+	if s := state(t, "proxy"); s.Reason != api.ReasonExited || !strings.Contains(s.Message, "SIGKILL") {
+		t.Errorf("its next run says of the last one %+v", s)
+	}
+	sh(t, "systemctl stop %s", unit)
+	if s := state(t, "proxy"); s.State != api.RunStopped {
+		t.Errorf("stopped, it is %+v", s)
+	}
+	if state(t, "main").Restarts != 0 {
+		t.Error("the container was restarted with it")
 	}
 }

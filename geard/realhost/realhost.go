@@ -165,6 +165,9 @@ func (h *Host) Install(ctx context.Context, p api.Pod) error {
 // mean something new needs a new name.
 func (h *Host) Pull(ctx context.Context, p api.Pod) error {
 	for _, c := range p.Spec.Template.All() {
+		if c.Native != nil {
+			continue
+		}
 		if err := h.pull(ctx, p, c.Image); err != nil {
 			return err
 		}
