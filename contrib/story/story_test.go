@@ -38,7 +38,7 @@ func TestLabStory(t *testing.T) {
 		}
 	})
 	w := &World{Lab: l, Root: root, Say: t.Logf}
-	for _, part := range [][]Step{Boot(), Guestbook(), Faults(), Hosting(), End()} {
+	for _, part := range [][]Step{Boot(), Guestbook(), Faults(), Tools(), Hosting(), End()} {
 		for _, s := range part {
 			start := time.Now()
 			if !t.Run(s.Name, func(t *testing.T) {

@@ -176,8 +176,8 @@ func (x *extract) close() {
 	}
 }
 
-// Pack writes a file or directory as an archive whose names begin with name. Links are packed as they are; what is
-// neither file, directory nor link is left out.
+// Pack writes a file or directory as an archive whose names begin with name. What would be left
+// out when it is unpacked is left out here.
 func Pack(to io.Writer, from, name string, left func(name, why string)) error {
 	w := tar.NewWriter(to)
 	info, err := os.Stat(from) // a link that is named itself is followed
@@ -220,7 +220,12 @@ func packEntry(w *tar.Writer, root *os.Root, at, name string, info fs.FileInfo, 
 		if err != nil {
 			return err
 		}
-		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: info.ModTime()})
+		h := &tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: info.ModTime()}
+		if why := unfit(name, h); why != "" {
+			left(name, why)
+			return nil
+		}
+		return w.WriteHeader(h)
 	}
 	return packFile(w, func() (*os.File, error) { return root.Open(at) }, info, name, left)
 }
