@@ -53,7 +53,7 @@ func (r *run) before() string {
 }
 
 // done keeps that an init container has ended well. The next one starts when its unit has.
-func (r *run) done(ctx context.Context, id string) error {
+func (r *run) done(ctx context.Context, id string) {
 	if err := r.remove(ctx, id); err != nil {
 		r.Log.Warn("the init container could not be removed; the next run does it", "error", err)
 	}
@@ -64,5 +64,4 @@ func (r *run) done(ctx context.Context, id string) error {
 	r.keep.set(func(s *api.ContainerStatus) {
 		s.State, s.Ready, s.ID, s.ExitCode, s.Reason, s.Message = api.RunDone, false, "", 0, "", ""
 	})
-	return nil
 }

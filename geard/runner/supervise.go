@@ -168,7 +168,8 @@ func (r *run) remove(ctx context.Context, id string) error {
 func (r *run) ended(ctx context.Context, out *output, ran time.Duration, code int) (int, error) {
 	out.rest(ctx)
 	if r.init && code == 0 {
-		return 0, r.done(ctx, out.id)
+		r.done(ctx, out.id)
+		return 0, nil
 	}
 	reason, message := api.ReasonExited, fmt.Sprintf("exit status %d", code)
 	good := goodRun
