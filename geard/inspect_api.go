@@ -21,7 +21,7 @@ func (a *Agent) serveRepair(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	if err := http.NewResponseController(w).Flush(); err != nil {
-		return nil // the caller has gone
+		return nil //nolint:nilerr // the caller has gone
 	}
 	out, err := a.Repair(r.Context())
 	if err != nil {
