@@ -77,7 +77,7 @@ func (a *Agent) receiveFiles(ctx context.Context, s *session.Conn, files Files, 
 	sent, clean := newInput(true), newInput(true)
 	var work sync.WaitGroup
 	defer work.Wait()
-	defer sent.r.Close()
+	defer sent.drop()
 	work.Go(func() {
 		err := receiveData(s, sent)
 		sent.w.CloseWithError(err) // nil is the end

@@ -52,8 +52,8 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) error {
 			a.log.Warn("reading logs for the master", "err", err)
 			return nil
 		}
-		if err := out.Encode(a.logLine(e, ask)); err != nil {
-			return nil //nolint:nilerr // whoever asked has gone
+		if out.Encode(a.logLine(e, ask)) != nil {
+			return nil // whoever asked has gone
 		}
 		if ask.query.Follow {
 			flush.Flush()

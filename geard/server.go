@@ -3,6 +3,7 @@ package geard
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -116,7 +117,7 @@ func redactEnv(t *api.PodTemplate) {
 // and other drivers, the host's report, and what operators do to the host when no master answers.
 func (a *Agent) SocketHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/report", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Report()) })
+	mux.HandleFunc("GET /v1/report", func(w http.ResponseWriter, _ *http.Request) { _ = writeJSON(w, a.Report()) }) // who asked has gone
 	mux.HandleFunc("GET /v1/directory", a.streamDirectory)
 	for _, r := range append(a.operatorRoutes(), agentRoute{"POST /v1/detach", RoleMaster, a.serveDetach}) {
 		r.register(mux, func(*http.Request) Role { return RoleMaster })
@@ -150,11 +151,11 @@ func writeJSON(w http.ResponseWriter, v any) error {
 }
 
 func writeError(w http.ResponseWriter, err error) {
-	e, ok := err.(*api.Error)
-	if !ok {
+	var e *api.Error
+	if !errors.As(err, &e) {
 		e = api.Errorf(api.CodeInternal, "%v", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(e.Status)
-	json.NewEncoder(w).Encode(e)
+	_ = json.NewEncoder(w).Encode(e) // who asked has gone
 }

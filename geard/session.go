@@ -119,7 +119,7 @@ func (a *Agent) serveExec(w http.ResponseWriter, r *http.Request) error {
 		c.Stdin = in.r
 	}
 	code, err := a.cfg.Inside.Exec(ctx, pod, container, c)
-	in.r.Close()
+	in.drop()
 	if err != nil {
 		s.Fail(err)
 	} else {
@@ -138,14 +138,18 @@ type input struct {
 
 func newInput(wanted bool) input {
 	r, w := io.Pipe()
+	in := input{r, w}
 	if !wanted {
-		r.Close()
+		in.drop()
 	}
-	return input{r, w}
+	return in
 }
 
+// drop is the end of the one who reads: nobody wants more.
+func (in input) drop() { in.r.CloseWithError(io.ErrClosedPipe) }
+
 // end is the client's own end of what it sends.
-func (in input) end() { in.w.Close() }
+func (in input) end() { in.w.CloseWithError(io.EOF) }
 
 // lost ends the stream in another way.
 func (in input) lost(err error) {

@@ -72,11 +72,17 @@ func (m *Master) readHost(ctx context.Context, host api.Name, ask url.Values, q 
 	}
 	return scanLogs(body, host, func(l api.LogLine) error {
 		l.Project = q.project
-		if l.Pod.Validate() != nil || q.pod != "" && l.Pod != q.pod || q.service != "" && l.Service != q.service || l.Service != "" && l.Service.Validate() != nil {
-			return nil
+		if q.asksFor(l) {
+			return emit(l)
 		}
-		return emit(l)
+		return nil
 	})
+}
+
+// asksFor tells whether a line of a host is one of those that were asked for, under names that are names.
+func (q logQuery) asksFor(l api.LogLine) bool {
+	named := l.Pod.Validate() == nil && (l.Service == "" || l.Service.Validate() == nil)
+	return named && (q.pod == "" || l.Pod == q.pod) && (q.service == "" || l.Service == q.service)
 }
 
 func hostNotice(host api.Name, q logQuery, err error) api.LogLine {

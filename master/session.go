@@ -46,19 +46,22 @@ func (m *Master) session(what string, first func() ask) func(*call) error {
 		if err != nil {
 			return err
 		}
-		defer agent.CloseNow()
+		defer giveUp(agent)
 		person, err := websocket.Accept(c.w, c.Request, nil)
 		if err != nil {
 			c.result = "refused"
 			m.log.Info("a session was not opened", "pod", pod.Key().String(), "error", err)
 			return nil // it has been answered
 		}
-		defer person.CloseNow()
+		defer giveUp(person)
 		person.SetReadLimit(frame.MaxMessage)
 		c.result = m.carrySession(c, what, pod, person, agent, first())
 		return nil
 	}
 }
+
+// giveUp closes a connection at once; what it was to say has been said.
+func giveUp(c *websocket.Conn) { _ = c.CloseNow() }
 
 // sessionPod gives the pod of a session, which needs a host.
 func (m *Master) sessionPod(c *call) (*api.Pod, error) {
@@ -129,7 +132,7 @@ func (m *Master) carrySession(c *call, what string, pod *api.Pod, person, agent 
 	work.Go(func() {
 		passOn(ctx, person, agent)
 		cancel() // the person has gone: the agent learns it by the end of its connection
-		_ = agent.CloseNow()
+		giveUp(agent)
 	})
 	work.Go(func() {
 		select {

@@ -159,6 +159,14 @@ func target(local, name string) (string, error) {
 	return local, nil
 }
 
+// notLost leaves out the end of a session that was given up here.
+func notLost(err error) error {
+	if errors.Is(err, session.ErrLost) {
+		return nil
+	}
+	return err
+}
+
 // to copies into a pod.
 func (x *copying) to(ctx context.Context, word string, ask api.CopyRequest, local string) error {
 	if _, err := os.Stat(local); err != nil {
@@ -184,8 +192,7 @@ func (x *copying) to(ctx context.Context, word string, ask api.CopyRequest, loca
 	err = archive.Pack(s.Writer(frame.Data), local, name, x.leave)
 	if err != nil && !errors.Is(err, session.ErrLost) {
 		s.Close()
-		<-done
-		return err
+		return errors.Join(err, notLost(<-done))
 	}
 	_ = s.Send(frame.End, nil) // a session that is gone says so to who reads
 	if err := <-done; err != nil {
