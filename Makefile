@@ -42,6 +42,10 @@ test: deps build ## all tests: units, real components, and the whole story in th
 	go test -tags root $(PACKAGES)
 	go test -tags lab -count=1 -timeout 45m -v -run '^TestLab' ./contrib/...
 
+.PHONY: test-node
+test-node: deps build ## what a single host can do and bear, in the lab: sessions, repair, eject, secrets, boot alone (root)
+	go test -tags lab -count=1 -timeout 30m -v -run '^TestNode' ./contrib/...
+
 .PHONY: race
 race: ## the unit tests under the race detector
 	CGO_ENABLED=1 go test -race $(PACKAGES)

@@ -61,9 +61,9 @@ spec:
       onSecretChange: SIGHUP
 `
 
-// TestLabSecrets runs containers with secrets and options on a real host, and looks for the secrets where they
+// TestNodeSecrets runs containers with secrets and options on a real host, and looks for the secrets where they
 // must not be.
-func TestLabSecrets(t *testing.T) {
+func TestNodeSecrets(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)

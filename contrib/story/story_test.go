@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,13 +14,22 @@ import (
 )
 
 // TestLabStory tells the whole story in a lab of its own, then goes on with faults.
-func TestLabStory(t *testing.T) {
+func TestLabStory(t *testing.T) { tell(t, "story", Boot(), Guestbook(), Faults(), End()) }
+
+// TestNodeStory shows what a single host can do and bear: make test-node.
+func TestNodeStory(t *testing.T) {
+	begin := Guestbook()
+	tell(t, "node", Boot(), begin[:5], Tools(), Hosting(), End())
+}
+
+// tell goes through parts of the story in a lab of the test's own.
+func tell(t *testing.T, name string, parts ...[]Step) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := func(name string) string { return filepath.Join(root, "bin", name) }
-	l, err := lab.New(lab.Config{Name: labName("story"), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
+	l, err := lab.New(lab.Config{Name: labName(name), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
 		Progress: func(s lab.Step) { t.Logf("%s %s %.1f s", s.Host, s.What, s.Elapsed.Seconds()) }})
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +40,7 @@ func TestLabStory(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() && os.Getenv("KEEP_LAB") != "" {
-			t.Log("the lab is kept: bin/gear lab list --lab story")
+			t.Logf("the lab is kept: bin/gear lab list --lab %s", labName(name))
 			return
 		}
 		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
@@ -38,19 +48,17 @@ func TestLabStory(t *testing.T) {
 		}
 	})
 	w := &World{Lab: l, Root: root, Say: t.Logf}
-	for _, part := range [][]Step{Boot(), Guestbook(), Faults(), Tools(), Hosting(), End()} {
-		for _, s := range part {
-			start := time.Now()
-			if !t.Run(s.Name, func(t *testing.T) {
-				if err := s.Do(ctx, w); err != nil {
-					t.Fatal(err)
-				}
-			}) {
-				w.Report(ctx, t.Logf)
-				t.FailNow()
+	for _, s := range slices.Concat(parts...) {
+		start := time.Now()
+		if !t.Run(s.Name, func(t *testing.T) {
+			if err := s.Do(ctx, w); err != nil {
+				t.Fatal(err)
 			}
-			t.Logf("✔ %s %.1f s", s.Name, time.Since(start).Seconds())
+		}) {
+			w.Report(ctx, t.Logf)
+			t.FailNow()
 		}
+		t.Logf("✔ %s %.1f s", s.Name, time.Since(start).Seconds())
 	}
 }
 
