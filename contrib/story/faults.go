@@ -43,12 +43,16 @@ func moveDatabase(ctx context.Context, w *World) error {
 	if _, err := w.Apply(ctx, strings.Replace(text, "in: [h2]", "in: [h3]", 1)); err != nil {
 		return err
 	}
-	if err := w.Ready(ctx, "db", 1); err != nil {
+	// The old pod counts as ready until it is asked to go.
+	err = Until(ctx, 60*time.Second, func() error {
+		pods, err := w.Pods(ctx, "db")
+		if err == nil && (len(pods) != 1 || pods[0].Spec.Host != "h3" || !pods[0].Status.Ready) {
+			err = fmt.Errorf("db is not ready on h3 alone: %s", phases(pods))
+		}
 		return err
-	}
-	pods, err := w.Pods(ctx, "db")
-	if err != nil || pods[0].Spec.Host != "h3" {
-		return fmt.Errorf("db is not on h3: %s: %w", phases(pods), err)
+	})
+	if err != nil {
+		return err
 	}
 	if err := Until(ctx, 20*time.Second, func() error { return w.restartCount(ctx, "h1") }); err != nil {
 		return err

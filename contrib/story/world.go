@@ -137,14 +137,16 @@ func (w *World) Visit(ctx context.Context, host string) (int, string, error) {
 	return n, pod, nil
 }
 
-// Count visits through the routers of hosts in turn and fails unless each visit counts one more.
+// Count visits through the routers of hosts in turn and fails unless each visit is answered and counts
+// up. It may count by more than one: a router repeats a GET whose server went away, and so does the
+// client of redis, and an INCR that was carried out twice has counted twice.
 func (w *World) Count(ctx context.Context, times int, hosts ...string) error {
 	for i := range times {
 		n, pod, err := w.Visit(ctx, hosts[i%len(hosts)])
 		if err != nil {
 			return fmt.Errorf("visit %d of %d, through %s: %w", i+1, times, hosts[i%len(hosts)], err)
 		}
-		if n != w.visits+1 {
+		if n <= w.visits {
 			return fmt.Errorf("the count went from %d to %d", w.visits, n)
 		}
 		w.visits = n
