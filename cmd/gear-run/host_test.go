@@ -69,7 +69,8 @@ func installTemplate(t *testing.T, template api.PodTemplate) api.Pod {
 		}
 	}
 	t.Cleanup(func() {
-		for _, f := range files {
+		// Containers first: a slice that is stopped before them waits out what ignores SIGTERM.
+		for _, f := range slices.Backward(files) {
 			_ = exec.Command("systemctl", "stop", f.Name).Run()
 			_ = os.Remove("/etc/systemd/system/" + f.Name)
 		}
