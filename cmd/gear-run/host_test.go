@@ -39,7 +39,7 @@ func sh(t *testing.T, format string, args ...any) string {
 // install puts a pod of some containers on this host, without starting it.
 func install(t *testing.T, containers ...api.Container) api.Pod {
 	t.Helper()
-	return installTemplate(t, api.PodTemplate{Containers: containers})
+	return installTemplate(t, api.PodTemplate{Containers: containers, Volumes: []api.Volume{{Name: "data"}}})
 }
 
 func installTemplate(t *testing.T, template api.PodTemplate) api.Pod {

@@ -16,23 +16,18 @@ import (
 // hostTested are the packages with tests that need a real host: systemd, dockerd, the journal. They
 // have the build tag host and names that start with TestHost.
 func hostTested() []string {
-	return []string{"internal/systemd", "internal/journal", "unitgen", "geard/engine", "geard/realhost"}
+	return []string{"internal/systemd", "internal/journal", "unitgen", "geard/engine", "geard/realhost", "cmd/gear-run"}
 }
 
-// TestLabHost runs these tests on one lab host.
-func TestLabHost(t *testing.T) { onHost(t, "host", hostTested()) }
-
-// TestNodeHost runs those of gear-run, which kill and restart much and take longer: make test-node.
-func TestNodeHost(t *testing.T) { onHost(t, "nodehost", []string{"cmd/gear-run"}) }
-
-func onHost(t *testing.T, name string, packages []string) {
+// TestLabHost runs these tests on one lab host, each package's by its own program.
+func TestLabHost(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	binaries := []string{filepath.Join(root, "bin/gear-run")}
-	for _, pkg := range packages {
+	for _, pkg := range hostTested() {
 		bin := filepath.Join(dir, testBinary(pkg))
 		build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "host", "-o", bin, "gearmesh.dev/"+pkg)
 		build.Env = append(build.Environ(), "CGO_ENABLED=0")
@@ -41,7 +36,7 @@ func onHost(t *testing.T, name string, packages []string) {
 		}
 		binaries = append(binaries, bin)
 	}
-	l, err := lab.New(lab.Config{Name: labName(name), Binaries: binaries})
+	l, err := lab.New(lab.Config{Name: labName("host"), Binaries: binaries})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +48,7 @@ func onHost(t *testing.T, name string, packages []string) {
 	if err := l.Up(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	for _, pkg := range packages {
+	for _, pkg := range hostTested() {
 		t.Run(pkg, func(t *testing.T) {
 			var out bytes.Buffer
 			code, err := l.Exec(t.Context(), "h1", []string{"/usr/local/bin/" + testBinary(pkg), "-test.v", "-test.run", "^TestHost"},
