@@ -29,7 +29,7 @@ func (r Record) Text() []byte {
 	return append(append(out, rest...), '\n')
 }
 
-// ParseRecord reads a record.
+// ParseRecord reads a record. Of one whose second line is damaged it gives the namespace, and an error.
 func ParseRecord(data []byte) (Record, error) {
 	first, rest, _ := bytes.Cut(data, []byte("\n"))
 	r := Record{Namespace: strings.TrimSpace(string(first))}
@@ -37,7 +37,7 @@ func ParseRecord(data []byte) (Record, error) {
 		return r, nil
 	}
 	if err := json.Unmarshal(rest, &r); err != nil {
-		return Record{}, fmt.Errorf("reading the record: %w", err)
+		return r, fmt.Errorf("reading the record: %w", err)
 	}
 	return r, nil
 }

@@ -20,11 +20,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netns"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/oci"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/failpoint"
 )
@@ -126,8 +126,11 @@ func removeRecords(dir, netnsFile string) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		data, err := os.ReadFile(path)
-		if err != nil || strings.TrimSpace(string(data)) != netnsFile {
-			continue // another pod's, or gone meanwhile
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if r, _ := oci.ParseRecord(data); r.Namespace != netnsFile {
+			continue // another pod's
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("removing container records: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/oci"
 	"gearmesh.dev/geard/podstate"
 )
 
@@ -124,8 +125,9 @@ func TestUpAndDown(t *testing.T) {
 	checkPod(t, dirs, uidB, "10.127.200.9/32")
 	checkReach(t, dirs)
 
-	record := dirs.Record("abc")
+	record, long := dirs.Record("abc"), dirs.Record("long")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(record), 0o755), os.WriteFile(record, []byte(dirs.Namespace(uidA)+"\n"), 0o644),
+		os.WriteFile(long, oci.Record{Namespace: dirs.Namespace(uidA), Pids: dirs.Pids(uidA)}.Text(), 0o644),
 		os.WriteFile(dirs.Record("other"), []byte(dirs.Namespace(uidB)+"\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +139,7 @@ func TestUpAndDown(t *testing.T) {
 	if _, err := netlink.LinkByName(VethName(uidA)); err == nil {
 		t.Error("its veth is left")
 	}
-	for path, want := range map[string]bool{dirs.Namespace(uidA): false, record: false, dirs.Namespace(uidB): true, dirs.Record("other"): true} {
+	for path, want := range map[string]bool{dirs.Namespace(uidA): false, record: false, long: false, dirs.Namespace(uidB): true, dirs.Record("other"): true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s: there is %v, want %v", path, err == nil, want)
 		}

@@ -242,7 +242,7 @@ func (r *run) record(id string) error {
 func (r *run) notCreated(ctx context.Context, id string, cause error) (int, error) {
 	if ctx.Err() != nil {
 		if id != "" {
-			_ = r.remove(context.WithoutCancel(ctx), id)
+			_ = r.remove(ctx, id)
 		}
 		return 0, nil
 	}

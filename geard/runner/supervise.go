@@ -153,8 +153,10 @@ func (r *run) insist(ctx context.Context, do func() error) error {
 	}
 }
 
-// remove takes a container, its record and its secrets away.
+// remove takes a container, its record and its secrets away. It is not broken off in the middle: a container
+// that is gone without an answer would leave its record behind.
 func (r *run) remove(ctx context.Context, id string) error {
+	ctx = context.WithoutCancel(ctx)
 	if err := r.Engine.Remove(ctx, id); err != nil {
 		return err
 	}
