@@ -35,7 +35,7 @@ func (w *World) status(ctx context.Context, in []byte, args ...string) (code int
 func execStreams(ctx context.Context, w *World) error {
 	code, out, errs, err := w.status(ctx, nil, "exec", "-p", Project, "db", "--", "sh", "-c", "echo to stdout; echo to stderr >&2; exit 7")
 	if err != nil || code != 7 || out != "to stdout\n" || errs != "to stderr\n" {
-		return fmt.Errorf("exit status %d, stdout %q, stderr %q: %w", code, out, errs, err)
+		return fmt.Errorf("exit status %d, stdout %q, stderr %q: %v", code, out, errs, err)
 	}
 	sent := make([]byte, 10_000_000)
 	noise := rand.NewChaCha8([32]byte{})
@@ -43,7 +43,7 @@ func execStreams(ctx context.Context, w *World) error {
 	start := time.Now()
 	code, out, errs, err = w.status(ctx, sent, "exec", "-i", "-p", Project, "db", "--", "cat")
 	if err != nil || code != 0 || sha256.Sum256([]byte(out)) != sha256.Sum256(sent) {
-		return fmt.Errorf("cat ended with %d after %d of %d bytes: %s: %w", code, len(out), len(sent), errs, err)
+		return fmt.Errorf("cat ended with %d after %d of %d bytes: %s: %v", code, len(out), len(sent), errs, err)
 	}
 	w.Say("10 MB there and back in %.1f s", time.Since(start).Seconds())
 	return nil
@@ -51,12 +51,13 @@ func execStreams(ctx context.Context, w *World) error {
 
 func execTerminal(ctx context.Context, w *World) error {
 	// script(1) gives gear a terminal; its size is changed from beside, as a window's.
-	const inside = `stty size; echo $TERM; for i in $(seq 100); do [ "$(stty size)" = "44 111" ] && break; sleep 0.1; done; stty size; exit 9`
-	const session = `stty rows 40 cols 100; tty=$(tty); (sleep 3; stty -F $tty rows 44 cols 111) & TERM=xterm exec gear exec -it -p guestbook db -- sh -c '` + inside + `'`
+	// An engine of before API 1.42 sets the first size a moment after the start.
+	const inside = `becomes() { for i in $(seq 200); do [ "$(stty size)" = "$1" ] && break; sleep 0.1; done; stty size; }; becomes "40 100"; echo $TERM; becomes "44 111"; exit 9`
+	const session = `stty rows 40 cols 100; tty=$(tty); (sleep 8; stty -F $tty rows 44 cols 111) & TERM=xterm exec gear exec -it -p guestbook db -- sh -c '` + inside + `'`
 	var out bytes.Buffer
 	code, err := w.Lab.Exec(ctx, "h1", []string{"script", "-qec", session, "/dev/null"}, lab.Streams{Out: &out, Err: &out})
 	if text := strings.ReplaceAll(out.String(), "\r", ""); err != nil || code != 9 || !strings.Contains(text, "40 100\nxterm\n44 111\n") {
-		return fmt.Errorf("exit status %d, and the terminal shows %q: %w", code, text, err)
+		return fmt.Errorf("exit status %d, and the terminal shows %q: %v", code, text, err)
 	}
 	return nil
 }
@@ -108,7 +109,7 @@ head -n 2 <&4; head -n 2 <&3; printf 'QUIT\r\n' >&3; cat <&3
 kill -INT $forward; wait $forward`
 	out, err := w.Exec(ctx, "h1", "bash", "-c", session+"; true")
 	if want := "$4 four $5 three +OK"; err != nil || strings.Join(strings.Fields(out), " ") != want {
-		return fmt.Errorf("redis says %q: %w", out, err)
+		return fmt.Errorf("redis says %q: %v", out, err)
 	}
 	return nil
 }

@@ -31,18 +31,27 @@ type Command struct {
 // Size is that of a terminal, in characters.
 type Size struct{ Columns, Rows uint16 }
 
+// console gives the size as the engine takes it for the start, nil for none. Engines before API 1.42 leave it
+// out: there the terminal has no size until resize has set it.
+func (s Size) console() *[2]uint {
+	if s == (Size{}) {
+		return nil
+	}
+	return &[2]uint{uint(s.Rows), uint(s.Columns)}
+}
+
 // ExecInteractive runs a command and gives its exit code. Output is passed on as it comes and as it
 // is. When ctx ends first, the command is told so by SIGHUP, as a terminal does that is closed.
 func (e *Engine) ExecInteractive(ctx context.Context, id string, c Command) (int, error) {
 	if c.Stdin != nil {
 		defer c.Stdin.Close()
 	}
-	opts := container.ExecOptions{Cmd: c.Argv, Env: c.Env, Tty: c.TTY, AttachStdin: c.Stdin != nil, AttachStdout: true, AttachStderr: !c.TTY}
+	opts := container.ExecOptions{Cmd: c.Argv, Env: c.Env, Tty: c.TTY, AttachStdin: c.Stdin != nil, AttachStdout: true, AttachStderr: !c.TTY, ConsoleSize: c.Size.console()}
 	made, err := e.api.ContainerExecCreate(ctx, id, opts)
 	if err != nil {
 		return 0, explainContainer(err, "running %q in container %q", c.Argv[0], short(id))
 	}
-	conn, err := e.api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{Tty: c.TTY})
+	conn, err := e.api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{Tty: c.TTY, ConsoleSize: c.Size.console()})
 	if err != nil {
 		return 0, explain(err, "running %q in container %q", c.Argv[0], short(id))
 	}
