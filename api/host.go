@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,31 @@ type HostStatus struct {
 	Version  string    `json:"version,omitempty" doc:"Of its agent"`
 	Capacity Resources `json:"capacity,omitzero" doc:"What pods may use in all"`
 	Pods     int       `json:"pods" doc:"Pods assigned to it"`
+	HostOffer
+}
+
+// HostOffer is what the operator of a host has decided that pods may have there. The master places pods by it; the
+// host itself checks each pod again, so a wrong offer gives nobody more.
+type HostOffer struct {
+	MaxPolicy     Policy `json:"maxPolicy,omitempty" enum:"restricted,baseline,privileged" doc:"Most that it lets any pod have; empty when its agent does not say, and then nothing of the offer is known"`
+	VolumeClasses []Name `json:"volumeClasses,omitempty" doc:"Volume classes that it has besides the default one"`
+}
+
+// Lacks tells why a host with this offer cannot take a pod that needs a policy and volume classes, "" when it can. A
+// host that says nothing is taken at its best.
+func (o HostOffer) Lacks(need Policy, classes []Name) Reason {
+	if o.MaxPolicy == "" {
+		return ""
+	}
+	if !o.MaxPolicy.Covers(need) {
+		return ReasonPolicyCeiling
+	}
+	for _, c := range classes {
+		if !slices.Contains(o.VolumeClasses, c) {
+			return ReasonVolumeClass
+		}
+	}
+	return ""
 }
 
 // HostState is how the master sees a host.
@@ -48,11 +74,12 @@ const (
 
 // HostReport is what an agent tells the master: on every change at once, otherwise as a heartbeat.
 type HostReport struct {
-	Host       Name          `json:"host"`
-	Version    string        `json:"version" doc:"Of the agent"`
-	Term       int64         `json:"term" doc:"Highest term the host has seen"`
-	Revision   int64         `json:"revision" doc:"Desired state the host has on disk"`
-	Capacity   Resources     `json:"capacity"`
+	Host     Name      `json:"host"`
+	Version  string    `json:"version" doc:"Of the agent"`
+	Term     int64     `json:"term" doc:"Highest term the host has seen"`
+	Revision int64     `json:"revision" doc:"Desired state the host has on disk"`
+	Capacity Resources `json:"capacity"`
+	HostOffer
 	Pods       []PodReport   `json:"pods,omitempty" doc:"Every pod the host has anything of"`
 	Endpoints  HostEndpoints `json:"endpoints"`
 	MeshDown   []Name        `json:"meshDown,omitempty" doc:"Hosts that the mesh reports as failed, as seen from here"`

@@ -71,6 +71,17 @@ func (t *PodTemplate) PolicyNeeds() []Need {
 	return append(out, containerNeeds("containers", t.Containers)...)
 }
 
+// NeededPolicy gives the strictest policy that allows all of a template.
+func (t *PodTemplate) NeededPolicy() Policy {
+	need := PolicyRestricted
+	for _, n := range t.PolicyNeeds() {
+		if !need.Covers(n.Policy) {
+			need = n.Policy
+		}
+	}
+	return need
+}
+
 func containerNeeds(list string, containers []Container) []Need {
 	var out []Need
 	for i := range containers {

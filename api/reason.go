@@ -39,11 +39,13 @@ const (
 
 // Why a host was left out of a placement.
 const (
-	ReasonHostNotReady Reason = "HostNotReady"
-	ReasonCordoned     Reason = "Cordoned"
-	ReasonRequirement  Reason = "RequirementNotMet"
-	ReasonCPU          Reason = "NotEnoughCPU"
-	ReasonMemory       Reason = "NotEnoughMemory"
+	ReasonHostNotReady  Reason = "HostNotReady"
+	ReasonCordoned      Reason = "Cordoned"
+	ReasonRequirement   Reason = "RequirementNotMet"
+	ReasonPolicyCeiling Reason = "PolicyNotAllowed" // the host's operator allows no pod that much (--max-policy)
+	ReasonVolumeClass   Reason = "NoVolumeClass"    // the host lacks a volume class
+	ReasonCPU           Reason = "NotEnoughCPU"
+	ReasonMemory        Reason = "NotEnoughMemory"
 )
 
 // Why an alias is not in force, or a service not as wanted.

@@ -1,6 +1,9 @@
 package api
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Volume is a directory of the host, shared by the containers of a pod and, unless it is in memory, by the
 // service's pods on that host. It is kept when containers and pods end.
@@ -29,6 +32,18 @@ func (t *PodTemplate) Stateful() bool {
 		}
 	}
 	return false
+}
+
+// VolumeClasses gives the classes of a template's volumes but for the default one, each once, sorted.
+func (t *PodTemplate) VolumeClasses() []Name {
+	var out []Name
+	for _, v := range t.Volumes {
+		if v.Class != "" {
+			out = append(out, v.Class)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (v Volume) validate() error {

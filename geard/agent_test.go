@@ -348,3 +348,10 @@ func (r *rig) laid(uid api.UID) string {
 	data, _ := os.ReadFile(filepath.Join(r.dirs.Run, "secrets", string(uid), "main.state"))
 	return string(data)
 }
+
+// The master is told what the operator allows, also when nothing was said: then that is the least.
+func TestReportSaysWhatTheHostOffers(t *testing.T) {
+	if got := newRig(t).agent.Report().HostOffer; got.MaxPolicy != api.PolicyRestricted || len(got.VolumeClasses) != 0 {
+		t.Errorf("it offers %+v", got)
+	}
+}

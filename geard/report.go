@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -62,7 +63,7 @@ func (a *Agent) progressOf(uid api.UID) Progress {
 func (a *Agent) runs(p api.Pod) []api.ContainerStatus {
 	var out []api.ContainerStatus
 	for i, c := range p.Spec.Template.All() {
-		s, err := a.cfg.Dirs.LoadRun(p.Metadata.UID, c.Name)
+		s, err := a.disk.LoadRun(p.Metadata.UID, c.Name)
 		if err != nil || s.State == "" {
 			s = api.ContainerStatus{State: api.RunWaiting}
 		}
@@ -132,6 +133,7 @@ func (a *Agent) Report() api.HostReport {
 	a.mu.Unlock()
 	slices.SortFunc(r.Conditions, func(x, y api.Condition) int { return cmp.Compare(x.Reason, y.Reason) })
 	r.Host, r.Version, r.Term, r.Revision, r.Capacity = a.cfg.Name, a.cfg.Version, d.Term, d.Revision, a.cfg.Capacity
+	r.HostOffer = api.HostOffer{MaxPolicy: a.cfg.MaxPolicy.OrDefault(), VolumeClasses: slices.Sorted(maps.Keys(a.cfg.Volumes))}
 	r.Endpoints, r.MeshSeen = a.Endpoints(), a.cfg.Mesh.Alive()
 	for _, h := range d.Directory.Hosts {
 		if a.cfg.Mesh.Down(h.Name) {

@@ -53,8 +53,9 @@ type podRecord struct {
 
 // hostInfo is what a host says of itself and seldom changes.
 type hostInfo struct {
-	Version    string          `json:"version,omitempty"`
-	Capacity   api.Resources   `json:"capacity"`
+	Version  string        `json:"version,omitempty"`
+	Capacity api.Resources `json:"capacity"`
+	api.HostOffer
 	Conditions []api.Condition `json:"conditions,omitempty"`
 	Seen       time.Time       `json:"seen" doc:"When this was written; the host may have been seen since"`
 }

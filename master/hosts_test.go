@@ -225,3 +225,32 @@ func TestHostsAreNotMadeByHand(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A pod goes only where the host's operator allows what it needs; when one does, it goes there by itself.
+func TestOffersOfHosts(t *testing.T) {
+	c := startCluster(t)
+	ann, h1 := c.ann(), c.join("h1", "10.0.0.1")
+	r := h1.report()
+	r.HostOffer = api.HostOffer{MaxPolicy: api.PolicyBaseline, VolumeClasses: []api.Name{"bulk"}}
+	h1.tell(r)
+	p, svc := project("shop"), web("shop", "web")
+	p.Spec.Policy, svc.Spec.Containers[0].Privileged = api.PolicyPrivileged, true
+	ann.must("PUT", "/v1/projects/shop", p, http.StatusCreated)
+	ann.must("PUT", "/v1/projects/shop/services/web", svc, http.StatusCreated)
+	get := func() api.ServiceStatus {
+		return read[api.Service](t, ann.must("GET", "/v1/projects/shop/services/web", nil, 200)).Status
+	}
+	c.until("the reason", func() bool {
+		st := get()
+		return st.Reason == api.ReasonUnschedulable && strings.Contains(st.Message, "1 that do not allow policy privileged")
+	})
+	if h := read[api.Host](t, ann.must("GET", "/v1/hosts/h1", nil, 200)); h.Status.MaxPolicy != api.PolicyBaseline || len(h.Status.VolumeClasses) != 1 {
+		t.Errorf("the host's status is %+v", h.Status)
+	}
+	d := h1.desire()
+	r.MaxPolicy = api.PolicyPrivileged
+	h1.tell(r)
+	d.until("the pod", func(d api.Desired) bool { return len(d.Pods) == 1 })
+	r.VolumeClasses = []api.Name{"No Name"}
+	h1.must("PUT", "/v1/hosts/h1/report", r, http.StatusUnprocessableEntity)
+}

@@ -101,7 +101,7 @@ func (m *Master) news(name api.Name, r *api.HostReport) [][]store.Op {
 	if old, ok := c.endpoints[name]; (!ok || endpoints.Seq >= old.Seq) && !sameJSON(old, endpoints) {
 		ops = append(ops, []store.Op{{Key: endpointsPrefix + string(name), Value: mustJSON(endpoints), If: store.Any}})
 	}
-	info := hostInfo{Version: r.Version, Capacity: r.Capacity, Conditions: conditions(r.Conditions, unknown, refused)}
+	info := hostInfo{Version: r.Version, Capacity: r.Capacity, HostOffer: r.HostOffer, Conditions: conditions(r.Conditions, unknown, refused)}
 	old, ok := c.hostInfos[name]
 	old.Seen = time.Time{}
 	if !ok || !sameJSON(old, info) {
@@ -184,6 +184,13 @@ func reportFaults(name api.Name, r *api.HostReport) []api.Fault {
 	if r.Endpoints.Host != name && (r.Endpoints.Host != "" || len(r.Endpoints.Endpoints) > 0) {
 		add("endpoints.host", fmt.Errorf("is %q, but the path says %q", r.Endpoints.Host, name))
 	}
+	add("maxPolicy", r.MaxPolicy.Validate())
+	if len(r.VolumeClasses) > maxClasses {
+		add("volumeClasses", fmt.Errorf("there are %d; a host may have %d", len(r.VolumeClasses), maxClasses))
+	}
+	for i, c := range r.VolumeClasses {
+		add(fmt.Sprintf("volumeClasses[%d]", i), c.Validate())
+	}
 	for i, p := range r.Pods {
 		at := fmt.Sprintf("pods[%d].", i)
 		add(at+"uid", p.UID.Validate())
@@ -202,6 +209,9 @@ func reportFaults(name api.Name, r *api.HostReport) []api.Fault {
 	}
 	return faults
 }
+
+// maxClasses bounds the volume classes of a host.
+const maxClasses = 100
 
 func phase(p api.Phase) error {
 	switch p {

@@ -144,7 +144,7 @@ func (c *cache) hostStatusLocked(name api.Name, seen *pulses) api.HostStatus {
 	if !ok {
 		return api.HostStatus{}
 	}
-	out := api.HostStatus{Version: info.Version, Capacity: info.Capacity, Seen: later(seen.seen(name), info.Seen)}
+	out := api.HostStatus{Version: info.Version, Capacity: info.Capacity, HostOffer: info.HostOffer, Seen: later(seen.seen(name), info.Seen)}
 	if len(info.Conditions) > 0 {
 		out.Reason, out.Message = info.Conditions[0].Reason, info.Conditions[0].Message
 	}
@@ -236,7 +236,7 @@ func statusesOf(v *view) map[api.Key]told {
 		s := v.HostStatus(&v.Hosts[i])
 		s.Seen, s.Message = time.Time{}, ""
 		states[v.Hosts[i].Metadata.Name] = s.State
-		now[v.Hosts[i].Key()] = told{v.Hosts[i].Metadata.Revision, s}
+		now[v.Hosts[i].Key()] = told{v.Hosts[i].Metadata.Revision, string(mustJSON(s))} // it has lists, which do not compare
 	}
 	for i := range v.Pods { // their own changes are told by the cache; those of their hosts are not
 		now[v.Pods[i].Key()] = told{0, states[v.Pods[i].Spec.Host]}

@@ -47,6 +47,15 @@ func (a *app) describe(ctx context.Context, c *client.Client, r api.Resource) er
 }
 
 // facts gives the first lines of a description.
+// classes names the volume classes of a host.
+func classes(list []api.Name) string {
+	out := make([]string, len(list))
+	for i, c := range list {
+		out[i] = string(c)
+	}
+	return strings.Join(out, ", ")
+}
+
 func (a *app) facts(r api.Resource) [][]string {
 	m := r.Head().Metadata
 	rows := [][]string{{"  state", a.headline(r)}}
@@ -60,6 +69,8 @@ func (a *app) facts(r api.Resource) [][]string {
 		add("address", columns{}.address(r))
 		add("agent", r.Status.Version)
 		add("capacity", capacity(r.Status.Capacity))
+		add("most policy", string(r.Status.MaxPolicy))
+		add("volume classes", classes(r.Status.VolumeClasses))
 		add("seen", ago(time.Now(), r.Status.Seen)+" ago")
 	case *api.Pod:
 		add("service", string(r.Spec.Service))

@@ -55,7 +55,7 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 	}
 	d := p.cluster.Place(p.request(f, pod))
 	if was := f.pin(pod); was != "" {
-		d.Reasons = append(d.Reasons, p.pinReason(f, was, d.Host != ""))
+		d.Reasons = append(d.Reasons, p.pinReason(f, was, &d))
 	}
 	pod.Spec.Placement = &d
 	if pod.Spec.Host = d.Host; d.Host != "" {
@@ -65,7 +65,8 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 
 func (p *planner) request(f *fleet, pod *api.Pod) schedule.Request {
 	r := schedule.Request{Project: f.Metadata.Project, Service: f.Metadata.Name,
-		Need: schedule.NeedOf(&pod.Spec.Template), Placement: f.Spec.Placement}
+		Need: schedule.NeedOf(&pod.Spec.Template), Placement: f.Spec.Placement,
+		Policy: pod.Spec.Template.NeededPolicy(), Classes: pod.Spec.Template.VolumeClasses()}
 	if on := p.pinned(f, f.pin(pod)); on != "" {
 		r.Placement.Require = []api.Requirement{{Label: api.HostLabel, In: []string{string(on)}}}
 	}
@@ -104,17 +105,20 @@ func (v *View) pinned(f *fleet, host api.Name) api.Name {
 }
 
 // pinReason says what the volumes of a pod meant for its placement.
-func (p *planner) pinReason(f *fleet, was api.Name, placed bool) string {
+func (p *planner) pinReason(f *fleet, was api.Name, d *api.Decision) string {
 	on := p.pinned(f, was)
 	switch {
 	case on == "":
 		return fmt.Sprintf("its volumes were on host %s, where it may not run any more: they start empty", was)
-	case placed:
+	case d.Host != "":
 		return fmt.Sprintf("its volumes are on host %s", on)
 	case p.states[on] != api.HostReady:
 		return fmt.Sprintf("its volumes are on host %s, which is %s: bring it back, or delete it to give the volumes up", on, p.states[on])
 	case p.hosts[on].Spec.Cordoned:
 		return fmt.Sprintf("its volumes are on host %s, which is cordoned: uncordon it, or delete it to give the volumes up", on)
+	}
+	if d.Rejected[api.ReasonPolicyCeiling]+d.Rejected[api.ReasonVolumeClass] > 0 {
+		return fmt.Sprintf("its volumes are on host %s, which does not offer what it needs any more: see gear describe host %s", on, on)
 	}
 	return fmt.Sprintf("its volumes are on host %s, which has no room left: make room there", on)
 }
@@ -162,7 +166,7 @@ func podLabels(service map[string]string, pin api.Name) map[string]string {
 // placementOf says how a placement ended.
 func placementOf(pod *api.Pod) (api.Reason, string) {
 	if pod.Spec.Host == "" {
-		return api.ReasonUnschedulable, unschedulable(pod.Spec.Placement)
+		return api.ReasonUnschedulable, unschedulable(pod)
 	}
 	return "", fmt.Sprintf("assigned to host %s", pod.Spec.Host)
 }

@@ -55,7 +55,7 @@ func (v *View) PodStatus(p *api.Pod) api.PodStatus {
 func waiting(p *api.Pod) api.PodStatus {
 	out := api.PodStatus{Phase: api.PhasePending, Reason: api.ReasonProgressing, Message: "it waits for its placement"}
 	if d := p.Spec.Placement; d != nil {
-		out.Reason, out.Message = api.ReasonUnschedulable, unschedulable(d)
+		out.Reason, out.Message = api.ReasonUnschedulable, unschedulable(p)
 	}
 	return out
 }
@@ -85,8 +85,8 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 }
 
 // unschedulable says why no host fits and what would help.
-func unschedulable(d *api.Decision) string {
-	total := 0
+func unschedulable(p *api.Pod) string {
+	d, total := p.Spec.Placement, 0
 	for _, n := range d.Rejected {
 		total += n
 	}
@@ -96,7 +96,7 @@ func unschedulable(d *api.Decision) string {
 	var parts []string
 	for _, r := range rejections {
 		if n := d.Rejected[r.reason]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, r.text))
+			parts = append(parts, fmt.Sprintf("%d %s", n, r.text)+missing(r.reason, &p.Spec.Template))
 		}
 	}
 	out := fmt.Sprintf("none of %d hosts fits: %s", total, strings.Join(parts, ", "))
@@ -104,6 +104,21 @@ func unschedulable(d *api.Decision) string {
 		return out + "; " + strings.Join(d.Reasons, "; ")
 	}
 	return out + "; " + help(d)
+}
+
+// missing names what of a template the hosts do not offer.
+func missing(r api.Reason, t *api.PodTemplate) string {
+	switch r {
+	case api.ReasonPolicyCeiling:
+		return " " + string(t.NeededPolicy())
+	case api.ReasonVolumeClass:
+		var names []string
+		for _, c := range t.VolumeClasses() {
+			names = append(names, string(c))
+		}
+		return " " + strings.Join(names, " or ")
+	}
+	return ""
 }
 
 // rejections is the order in which the scheduler checks, with the words for people.
@@ -114,6 +129,8 @@ var rejections = [...]struct {
 	{api.ReasonHostNotReady, "not ready", "bring hosts back"},
 	{api.ReasonCordoned, "cordoned", "uncordon a host"},
 	{api.ReasonRequirement, "not allowed by placement", "relax placement.require or label a host"},
+	{api.ReasonPolicyCeiling, "that do not allow policy", "raise --max-policy on a host, or ask for less"},
+	{api.ReasonVolumeClass, "without volume class", "give a host the class with --volume-class"},
 	{api.ReasonCPU, "without enough processor time", "ask for less cpu or add a host"},
 	{api.ReasonMemory, "without enough memory", "ask for less memory or add a host"},
 }

@@ -57,9 +57,14 @@ func TestPodStatus(t *testing.T) {
 		reason api.Reason
 		words  string
 	}{
-		"running":        {newScene(service("web", 1), pod("web", "web-1", "h1")), api.PhaseRunning, "", ""},
-		"not placed":     {newScene(service("web", 1), pod("web", "web-1", "")), api.PhasePending, api.ReasonProgressing, "placement"},
-		"unschedulable":  {newScene(service("web", 1), pod("web", "web-1", "", unscheduled)), api.PhasePending, api.ReasonUnschedulable, "none of 5 hosts fits: 2 cordoned, 3 without enough memory; ask for less memory"},
+		"running":       {newScene(service("web", 1), pod("web", "web-1", "h1")), api.PhaseRunning, "", ""},
+		"not placed":    {newScene(service("web", 1), pod("web", "web-1", "")), api.PhasePending, api.ReasonProgressing, "placement"},
+		"unschedulable": {newScene(service("web", 1), pod("web", "web-1", "", unscheduled)), api.PhasePending, api.ReasonUnschedulable, "none of 5 hosts fits: 2 cordoned, 3 without enough memory; ask for less memory"},
+		"not offered": {newScene(service("web", 1, func(s *api.Service) {
+			s.Spec.Containers[0].Privileged, s.Spec.Volumes = true, []api.Volume{{Name: "a", Class: "fast"}, {Name: "b"}, {Name: "c", Class: "bulk"}}
+		}), pod("web", "web-1", "", func(p *api.Pod) {
+			p.Spec.Placement = &api.Decision{Rejected: map[api.Reason]int{api.ReasonPolicyCeiling: 3, api.ReasonVolumeClass: 2}}
+		})), api.PhasePending, api.ReasonUnschedulable, "none of 5 hosts fits: 3 that do not allow policy privileged, 2 without volume class bulk or fast; give a host the class with --volume-class"},
 		"no hosts":       {newScene(service("web", 1), pod("web", "web-1", "", func(p *api.Pod) { p.Spec.Placement = &api.Decision{} })), api.PhasePending, api.ReasonUnschedulable, "gear join"},
 		"not taken up":   {newScene(service("web", 1), pod("web", "web-1", "h1", func(p *api.Pod) { p.Status = api.PodStatus{} })), api.PhasePending, api.ReasonWaitingForHost, "h1"},
 		"host unknown":   {newScene(service("web", 1), pod("web", "web-1", "h9")), api.PhaseUnknown, api.ReasonHostLost, "h9 was deleted"},

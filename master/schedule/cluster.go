@@ -138,15 +138,15 @@ type class struct {
 	rejected map[api.Reason]int
 }
 
-// class gives the class of a set of requirements.
-func (c *Cluster) class(require []api.Requirement) (string, *class) {
-	key := classKey(require)
+// class gives the class of a request.
+func (c *Cluster) class(q *Request) (string, *class) {
+	key := classKey(q)
 	if k := c.classes[key]; k != nil {
 		return key, k
 	}
 	k := &class{rejected: map[api.Reason]int{}}
 	for i, h := range c.hosts {
-		if reason := ruledOut(h, require); reason != "" {
+		if reason := ruledOut(h, q); reason != "" {
 			k.rejected[reason]++
 		} else {
 			k.fit = append(k.fit, int32(i))
@@ -162,26 +162,29 @@ func (c *Cluster) class(require []api.Requirement) (string, *class) {
 // maxClasses bounds the memory for classes (4 bytes a host each).
 const maxClasses = 1000
 
-func ruledOut(h *api.Host, require []api.Requirement) api.Reason {
+func ruledOut(h *api.Host, q *Request) api.Reason {
 	switch {
 	case h.Status.State != api.HostReady:
 		return api.ReasonHostNotReady
 	case h.Spec.Cordoned:
 		return api.ReasonCordoned
-	case !Meets(h, require):
+	case !Meets(h, q.Placement.Require):
 		return api.ReasonRequirement
 	}
-	return ""
+	return h.Status.Lacks(q.Policy, q.Classes)
 }
 
-// classKey writes requirements down. Labels and values hold no control characters
+// classKey writes down what a request requires but for room. Labels and values hold no control characters
 // (api.Service.Validate), so that these can part them.
-func classKey(require []api.Requirement) string {
-	if len(require) == 0 {
-		return ""
-	}
+func classKey(q *Request) string {
 	var b strings.Builder
-	for _, r := range require {
+	if q.Policy.OrDefault() != api.PolicyRestricted {
+		b.WriteString("\x04" + string(q.Policy))
+	}
+	for _, c := range q.Classes {
+		b.WriteString("\x05" + string(c))
+	}
+	for _, r := range q.Placement.Require {
 		b.WriteString(r.Label + "\x00")
 		for _, v := range r.In {
 			b.WriteString("\x01" + v)

@@ -17,7 +17,7 @@ type failure struct {
 // Place chooses a host for one pod and counts the pod there. Without a host that fits,
 // Decision.Host is empty and Decision.Rejected says why.
 func (c *Cluster) Place(r Request) api.Decision {
-	key, k := c.class(r.Placement.Require)
+	key, k := c.class(&r)
 	fails := failure{key, r.Need}
 	if d, ok := c.failed[fails]; ok {
 		return clone(d)

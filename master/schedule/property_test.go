@@ -12,6 +12,8 @@ import (
 	"gearmesh.dev/master/schedule"
 )
 
+var classes = []api.Name{"bulk", "fast"}
+
 func drawHosts(t *rapid.T) []api.Host {
 	hosts := make([]api.Host, rapid.IntRange(0, 8).Draw(t, "hosts"))
 	states := []api.HostState{api.HostReady, api.HostReady, api.HostReady, api.HostSuspect, api.HostLost, api.HostJoining}
@@ -19,6 +21,9 @@ func drawHosts(t *rapid.T) []api.Host {
 		hosts[i] = host(api.Name(fmt.Sprint("h", i)), zone(rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "zone")),
 			capacity(api.CPU(rapid.IntRange(0, 4000).Draw(t, "cpu")), api.Bytes(rapid.IntRange(0, 1000).Draw(t, "memory"))))
 		hosts[i].Status.State = rapid.SampledFrom(states).Draw(t, "state")
+		if rapid.Bool().Draw(t, "says") {
+			offers(rapid.SampledFrom(api.Policies()).Draw(t, "most"), rapid.SliceOfNDistinct(rapid.SampledFrom(classes), 0, 2, rapid.ID).Draw(t, "classes")...)(&hosts[i])
+		}
 		hosts[i].Spec.Cordoned = rapid.IntRange(0, 4).Draw(t, "cordoned") == 0
 	}
 	return hosts
@@ -33,6 +38,10 @@ func drawRequest(t *rapid.T) schedule.Request {
 		r.Placement.Require = []api.Requirement{{Label: "zone", In: values}}
 	} else if len(values) > 0 {
 		r.Placement.Require = []api.Requirement{{Label: "zone", NotIn: values}}
+	}
+	r.Policy = rapid.SampledFrom(append(api.Policies(), "", "")).Draw(t, "policy")
+	if rapid.IntRange(0, 3).Draw(t, "classes") == 0 {
+		r.Classes = classes[rapid.IntRange(0, 1).Draw(t, "class"):]
 	}
 	return r
 }
@@ -53,6 +62,10 @@ func naive(r schedule.Request, h *api.Host, pods []api.Pod) api.Reason {
 		return api.ReasonCordoned
 	case !schedule.Meets(h, r.Placement.Require):
 		return api.ReasonRequirement
+	case h.Status.MaxPolicy != "" && slices.Index(api.Policies(), h.Status.MaxPolicy) < slices.Index(api.Policies(), r.Policy):
+		return api.ReasonPolicyCeiling
+	case h.Status.MaxPolicy != "" && slices.ContainsFunc(r.Classes, func(c api.Name) bool { return !slices.Contains(h.Status.VolumeClasses, c) }):
+		return api.ReasonVolumeClass
 	case r.Need.CPU > 0 && left.CPU < r.Need.CPU:
 		return api.ReasonCPU
 	case r.Need.Memory > 0 && left.Memory < r.Need.Memory:

@@ -1,7 +1,8 @@
 // Package schedule chooses hosts for pods. It is pure: the same hosts, pods and requests give
 // the same decisions, whatever order maps are walked in.
 //
-// A host is left out when it is not ready, cordoned, does not meet a requirement, or has too
+// A host is left out when it is not ready, cordoned, does not meet a requirement, does
+// not allow the policy or lacks a volume class that the pod needs, or has too
 // little processor time or memory left, in this order; Decision.Rejected counts each host once,
 // by the first of these. Of the others the best is taken:
 //
@@ -28,6 +29,8 @@ type Request struct {
 	Service   api.Name
 	Need      api.Resources // of all containers together
 	Placement api.Placement // an empty Spread means api.HostLabel
+	Policy    api.Policy    // the host must allow it
+	Classes   []api.Name    // volume classes that the host must have
 }
 
 // NeedOf sums up what the containers of a template need; an init container, which runs alone, may need more.

@@ -29,6 +29,12 @@ func capacity(cpu api.CPU, memory api.Bytes) func(*api.Host) {
 	return func(h *api.Host) { h.Status.Capacity = api.Resources{CPU: cpu, Memory: memory} }
 }
 
+func offers(most api.Policy, classes ...api.Name) func(*api.Host) {
+	return func(h *api.Host) {
+		h.Status.HostOffer = api.HostOffer{MaxPolicy: most, VolumeClasses: classes}
+	}
+}
+
 // pod makes a pod of project p.
 func pod(service, on api.Name, need api.Resources) api.Pod {
 	p := api.Pod{Spec: api.PodSpec{Service: service, Host: on}}
@@ -58,6 +64,18 @@ func TestPlace(t *testing.T) {
 				host("d", zone("x"), capacity(500, 0)), host("e", zone("x"), capacity(1000, 10))},
 			want: api.Decision{Rejected: map[api.Reason]int{api.ReasonHostNotReady: 1, api.ReasonCordoned: 1,
 				api.ReasonRequirement: 1, api.ReasonCPU: 1, api.ReasonMemory: 1}},
+		},
+		"policies and volume classes": {
+			request: schedule.Request{Project: "p", Service: "web", Policy: api.PolicyPrivileged, Classes: []api.Name{"fast"}},
+			hosts: []api.Host{host("a", nil, offers(api.PolicyBaseline, "fast")), host("b", nil, offers(api.PolicyRestricted)),
+				host("c", nil, offers(api.PolicyPrivileged, "bulk")), host("d", nil, offers(api.PolicyPrivileged, "bulk", "fast"))},
+			want: api.Decision{Host: "d", Score: 1000, Reasons: []string{"host: 0 pods of the service", "in use: 0.0%, 0 pods"},
+				Rejected: map[api.Reason]int{api.ReasonPolicyCeiling: 2, api.ReasonVolumeClass: 1}},
+		},
+		"a host that does not say is taken at its best": {
+			request: schedule.Request{Project: "p", Service: "web", Policy: api.PolicyPrivileged, Classes: []api.Name{"fast"}},
+			hosts:   []api.Host{host("a", nil)},
+			want:    api.Decision{Host: "a", Score: 1000, Reasons: []string{"host: 0 pods of the service", "in use: 0.0%, 0 pods"}},
 		},
 		"not in, by host name": {
 			request: schedule.Request{Project: "p", Service: "web",
@@ -107,6 +125,26 @@ func TestDeletedPodsTakeRoomButNotPartInTheSpread(t *testing.T) {
 	got := schedule.Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}, hosts, []api.Pod{leaving, gone})
 	if got.Host != "b" || got.Rejected[api.ReasonCPU] != 1 {
 		t.Errorf("got %+v; want host b, and a without room", got)
+	}
+}
+
+// Requests that differ in what they need of a host's offer alone are different classes.
+func TestOffersAreNotMixedUp(t *testing.T) {
+	c := schedule.NewCluster([]api.Host{host("a", nil, offers(api.PolicyBaseline, "bulk"))}, nil)
+	for _, tt := range []struct {
+		r    schedule.Request
+		want api.Name
+	}{
+		{schedule.Request{Policy: api.PolicyPrivileged}, ""},
+		{schedule.Request{Policy: api.PolicyBaseline}, "a"},
+		{schedule.Request{Policy: api.PolicyRestricted}, "a"},
+		{schedule.Request{Classes: []api.Name{"fast"}}, ""},
+		{schedule.Request{Classes: []api.Name{"bulk"}}, "a"},
+		{schedule.Request{Classes: []api.Name{"bulk", "fast"}}, ""},
+	} {
+		if d := c.Place(tt.r); d.Host != tt.want {
+			t.Errorf("%+v: got %+v, want host %q", tt.r, d, tt.want)
+		}
 	}
 }
 
