@@ -109,6 +109,9 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	return a.cfg.Machine.HostRules(ctx, r)
 }
 
+// RulesTouched tells that somebody else has changed the host's rules: they are looked at soon.
+func (a *Agent) RulesTouched() { a.networkKick.Wake() }
+
 // router starts the router on a host that is labelled for it, and stops it on one that no longer
 // is. A host that the directory does not know yet is left as it is.
 func (a *Agent) router(ctx context.Context) error {

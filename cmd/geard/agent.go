@@ -146,7 +146,7 @@ func (d *agentDaemon) newNames() error {
 func (d *agentDaemon) run(ctx context.Context) error {
 	d.setNames()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.images, d.renew, d.host.KeepEngine} {
+	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.images, d.renew, d.host.KeepEngine, d.watchRules} {
 		g.Go(func() error { return part(ctx) })
 	}
 	ready(d.log)
@@ -154,6 +154,11 @@ func (d *agentDaemon) run(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, d.mesh.Close(closing))
+}
+
+// watchRules puts back at once what others take away of the host's rules.
+func (d *agentDaemon) watchRules(ctx context.Context) error {
+	return d.host.WatchRules(ctx, d.agent.RulesTouched)
 }
 
 // followNames keeps the DNS server's table as the agent's directory.

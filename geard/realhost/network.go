@@ -10,11 +10,14 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
+	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/linker"
 )
 
@@ -57,6 +60,7 @@ type laid struct {
 	generation uint32
 	sure       bool // the generation tells of every change
 	looked     time.Time
+	unkept     bool // the kernel cannot do linker.Keep
 }
 
 // lookPeriod is how often the rules are read although the generation stands still: a change in the
@@ -111,9 +115,61 @@ func (h *Host) note(ctx context.Context, c linker.HostConfig, plan linker.Rules,
 		}
 		h.variant = v
 	}
+	kept := h.keep()
 	g, err := linker.Generation()
-	h.laid = &laid{config: c, rules: plan, generation: g, sure: err == nil && h.variant == linker.NFT, looked: looked}
+	h.laid = &laid{config: c, rules: plan, generation: g, sure: err == nil && h.variant == linker.NFT, looked: looked, unkept: !kept}
 	return nil
+}
+
+// keep lets open flows outlive a flush of the rules, and tells whether it does. Rules are right without it, so a
+// kernel that cannot is told of, once.
+func (h *Host) keep() bool {
+	if h.variant != linker.NFT || h.laid != nil && h.laid.unkept {
+		return false
+	}
+	err := linker.Keep()
+	if err != nil {
+		h.log.Warn("open connections to host ports will end when somebody flushes iptables", "err", err)
+	}
+	return err == nil
+}
+
+// calm is the least time between two calls of WatchRules' touched: another program that insists on rules of its own must
+// not make the agent spin.
+const calm = 250 * time.Millisecond
+
+// WatchRules calls touched when somebody else has changed the rules of this host, until ctx ends. Of iptables-legacy it hears
+// nothing, and the agent's own period has to do.
+func (h *Host) WatchRules(ctx context.Context, touched func()) error {
+	changes := loop.NewKick()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := linker.Watch(ctx, changes.Wake); err != nil {
+			h.log.Warn("changes of the rules by others are noticed late", "err", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changes:
+			}
+			if !h.stands() {
+				touched()
+				loop.Sleep(ctx, calm)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// stands tells whether the rules are those that were last laid, as far as the generation tells.
+func (h *Host) stands() bool {
+	h.rulesMu.Lock()
+	defer h.rulesMu.Unlock()
+	return h.laid != nil && h.laid.sure && generationIs(h.laid.generation)
 }
 
 func generationIs(g uint32) bool {
