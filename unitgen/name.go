@@ -78,6 +78,12 @@ func ContainerUnits(pod api.Pod) []string {
 	return out
 }
 
+// StoppedUnit gives the unit that systemd starts when a container's unit has come to its end, an instance of
+// gearrun-stopped@.service: "gearrun-stopped@k3v7qxw2m5n4a6bz-main.service". Its %I is UID/CONTAINER.
+func StoppedUnit(uid api.UID, container api.Name) string {
+	return "gearrun-stopped@" + Escape(string(uid)+"/"+string(container)) + ".service"
+}
+
 // slicePart escapes a name for a slice, whose every "-" opens a new level. A name of many hyphens
 // outgrows what a unit name may be; its end is then replaced by a hash after "_", which no
 // name has.

@@ -175,7 +175,7 @@ func checkUnitName(n string) error {
 		return fmt.Errorf("unit name %.80q is %d bytes long; 1 to 255 are allowed", n, len(n))
 	}
 	for i := range len(n) {
-		if !plainUnitByte(n[i]) && n[i] != '-' && n[i] != '\\' {
+		if !plainUnitByte(n[i]) && n[i] != '-' && n[i] != '\\' && n[i] != '@' {
 			return fmt.Errorf("unit name %q has %q", n, n[i:i+1])
 		}
 	}

@@ -218,6 +218,10 @@ func (r *renderer) container(i int) {
 	if c.Native != nil {
 		r.native(p, c)
 	} else {
+		// A gear-run that is killed is started anew; one whose unit is stopped before that has left its container
+		// behind. These are started when nothing follows any more, never before a restart.
+		p.units("OnSuccess", StoppedUnit(m.UID, c.Name))
+		p.units("OnFailure", StoppedUnit(m.UID, c.Name))
 		r.service(p, c, i < len(t.InitContainers))
 	}
 	if i >= len(t.InitContainers) {

@@ -29,6 +29,7 @@ const help = `gear-run runs one container of a pod; systemd calls it.
   gear-run run UID/CONTAINER   look after the container until it ends (Type=notify)
   gear-run native UID/CONTAINER  become the host's program that is the container; systemd looks after it,
                                with native-wait, -ready, -stop and -ended around it
+  gear-run stopped UID/CONTAINER  end what a container's unit that has ended may have left behind
   gear-run net-up UID          make the pod's network namespace, interface and links
   gear-run net-down UID        take them away
   gear-run pids-up UID         make the process view that the pod's containers share (Type=notify)
@@ -97,6 +98,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return runContainer(ctx, args[1], stdout, stderr)
 	case "native", "native-wait", "native-ready", "native-stop", "native-ended":
 		return native(ctx, args[0], args[1], stderr)
+	case "stopped":
+		return stopped(ctx, args[1], stderr)
 	case "net-up":
 		return netUp(ctx, args[1])
 	case "net-down":

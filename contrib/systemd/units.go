@@ -3,6 +3,7 @@
 //
 //	gear.target           what boots the host's pods
 //	gearrun.slice         the supervisors of containers
+//	gearrun-stopped@.service  ends what a stopped unit of a container has left behind
 //	gear-agent.service    geard agent, on every host
 //	gear-master.service   geard master
 //	gear-router.service   geard router, on hosts labelled router
@@ -26,6 +27,7 @@ var files embed.FS
 const (
 	Target   = "gear.target"
 	RunSlice = "gearrun.slice"
+	Stopped  = "gearrun-stopped@.service"
 	Agent    = "gear-agent.service"
 	Master   = "gear-master.service"
 	Router   = "gear-router.service"
@@ -34,7 +36,7 @@ const (
 
 // Host lists the units that every host has. The agent starts the router where the host is
 // labelled so, and the router starts HAProxy.
-func Host() []string { return []string{Target, RunSlice, Agent, Router, HAProxy} }
+func Host() []string { return []string{Target, RunSlice, Stopped, Agent, Router, HAProxy} }
 
 // Texts gives the unit files of the given names.
 func Texts(names ...string) ([]api.TextFile, error) {

@@ -63,9 +63,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 	code, err := r.start(ctx)
 	stop()
 	if ctx.Err() != nil {
-		r.keep.set(func(s *api.ContainerStatus) {
-			*s = api.ContainerStatus{Name: s.Name, Unit: s.Unit, Init: s.Init, State: api.RunStopped, Restarts: s.Restarts, Reason: api.ReasonStopped}
-		})
+		r.keep.set(func(s *api.ContainerStatus) { *s = stoppedStatus(*s) })
 		return 0, err
 	}
 	return code, err
