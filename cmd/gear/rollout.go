@@ -127,7 +127,7 @@ func (r *rollout) ready(key api.Key) (n int, all bool) {
 	return n, r.synced && n == replicas(s) && len(pods) == n
 }
 
-// settled is how long a pod without a readiness check must have run to count: one that ends at once
+// settled is how long a pod without a check that tells its readiness must have run to count: one that ends at once
 // was running, too, for a moment.
 const settled = time.Second
 
@@ -146,9 +146,10 @@ func (r *rollout) done(now time.Time) bool {
 	return true
 }
 
-// unchecked tells whether a container of the pod is taken for ready as soon as it runs.
+// unchecked tells whether a container of the pod is taken for ready as soon as it runs: one without a readiness check,
+// and without a start-up check that says when it serves.
 func unchecked(p *api.Pod) bool {
-	return slices.ContainsFunc(p.Spec.Template.Containers, func(c api.Container) bool { return c.Ready == nil })
+	return slices.ContainsFunc(p.Spec.Template.Containers, func(c api.Container) bool { return c.Ready == nil && c.Startup == nil })
 }
 
 // failed gives the pod for which there is no hope, or a service that is being deleted.

@@ -92,6 +92,27 @@ func verdict(r *rollout, now time.Time) string {
 	return "wait"
 }
 
+// A check of either kind tells when a container serves; only without any its first second says nothing.
+func TestUnchecked(t *testing.T) {
+	check := &api.Check{TCP: &api.TCPCheck{Port: 80}}
+	for name, tt := range map[string]struct {
+		containers []api.Container
+		want       bool
+	}{
+		"none":                {[]api.Container{{}}, true},
+		"readiness":           {[]api.Container{{Ready: check}}, false},
+		"start-up alone":      {[]api.Container{{Startup: check}}, false},
+		"liveness alone":      {[]api.Container{{Live: check}}, true},
+		"one of two has none": {[]api.Container{{Ready: check}, {}}, true},
+	} {
+		p := &api.Pod{}
+		p.Spec.Template.Containers = tt.containers
+		if got := unchecked(p); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
 func TestProblemsKeepTheirParts(t *testing.T) {
 	e := fmt.Errorf("asking: %w", api.Invalid("service web", []api.Fault{{Field: "spec.replicas", Message: "is -1"}}))
 	p := asProblem(e)
