@@ -130,6 +130,7 @@ type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	mem     *memory
+	disk    *podstate.Cache // the pods' files
 	secrets secrets.Store
 	changed broadcast // the directory, or who of it is alive, has changed
 
@@ -171,7 +172,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
+	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, disk: podstate.NewCache(cfg.Dirs), secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
 		trouble: map[api.Reason]string{}, reconcileKick: loop.NewKick(), networkKick: loop.NewKick(),
 		reportKick: loop.NewKick(), peersKick: loop.NewKick()}, nil
 }

@@ -101,6 +101,9 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 
 // wantedLinks resolves a pod's links. A host that has lost its directory goes by what the pod's own files say.
 func (a *Agent) wantedLinks(p api.Pod) ([]api.LinkTarget, error) {
+	if len(p.Spec.Template.Links) == 0 {
+		return nil, nil
+	}
 	if len(a.mem.get().Directory.Hosts) > 0 {
 		return a.linkTargets(p), nil
 	}

@@ -46,7 +46,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 }
 
 func (a *Agent) loadPods() (map[api.UID]held, error) {
-	uids, err := a.cfg.Dirs.Pods()
+	uids, err := a.disk.Pods()
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,11 @@ func (a *Agent) loadPods() (map[api.UID]held, error) {
 }
 
 func (a *Agent) loadPod(uid api.UID) held {
-	pod, err := a.cfg.Dirs.LoadPod(uid)
+	pod, err := a.disk.LoadPod(uid)
 	if podstate.Missing(err) {
 		return held{}
 	}
-	net, netErr := a.cfg.Dirs.LoadNet(uid)
+	net, netErr := a.disk.LoadNet(uid)
 	if err = cmp.Or(err, netErr); err != nil {
 		return held{bad: err, net: net}
 	}

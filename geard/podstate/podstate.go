@@ -97,7 +97,7 @@ func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
 // LoadRun reads the state of a container. The zero state, without error, means that its gear-run
 // has not run since the host booted.
 func (d Dirs) LoadRun(uid api.UID, container api.Name) (api.ContainerStatus, error) {
-	s, err := load[api.ContainerStatus](filepath.Join(d.RunPod(uid), string(container)+".json"))
+	s, err := load[api.ContainerStatus](d.run(uid, container))
 	if Missing(err) {
 		return api.ContainerStatus{}, nil
 	}
@@ -109,7 +109,12 @@ func (d Dirs) SaveRun(uid api.UID, container api.Name, s api.ContainerStatus) er
 	if err := os.MkdirAll(d.RunPod(uid), 0o755); err != nil {
 		return fmt.Errorf("keeping the state of container %q: %w", container, err)
 	}
-	return atomicfile.WriteJSON(filepath.Join(d.RunPod(uid), string(container)+".json"), s, 0o644)
+	return atomicfile.WriteJSON(d.run(uid, container), s, 0o644)
+}
+
+// run gives the path of the state of a container.
+func (d Dirs) run(uid api.UID, container api.Name) string {
+	return filepath.Join(d.RunPod(uid), string(container)+".json")
 }
 
 // Save writes everything of a pod that a power-on needs. pod.json comes last: a directory without

@@ -40,7 +40,7 @@ type Host struct {
 	images *images.Record // those that were pulled here
 
 	unitsMu  sync.Mutex // one at a time writes or removes unit files
-	verified map[api.UID]bool
+	verified map[api.UID][]unitFile
 
 	rulesMu sync.Mutex
 	laid    *laid
@@ -55,7 +55,7 @@ var (
 
 // New gives this machine. Nothing is connected or changed yet.
 func New(dirs podstate.Dirs, m *systemd.Manager, e *engine.Engine, log *slog.Logger) *Host {
-	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID]bool{},
+	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID][]unitFile{},
 		images: images.NewRecord(filepath.Join(dirs.State, "agent", "images.json"))}
 }
 
@@ -79,21 +79,33 @@ func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.Unit
 	return out, nil
 }
 
+// unitFile is what Install has compared a unit file with. A pod's files never change, so its size is enough to
+// go by, and looking at it costs next to nothing.
+type unitFile struct {
+	path string
+	size int64
+}
+
+func unitFiles(files []api.TextFile) []unitFile {
+	out := make([]unitFile, 0, len(files))
+	for _, f := range files {
+		out = append(out, unitFile{filepath.Join(systemd.UnitDir, f.Name), int64(len(f.Text))})
+	}
+	return out
+}
+
 // installed tells whether the pod's unit files are there. After the agent's start each pod's files
 // count as missing until Install has compared them once: a power cut may have left one empty.
 func (h *Host) installed(p api.Pod) bool {
 	h.unitsMu.Lock()
 	defer h.unitsMu.Unlock()
-	if !h.verified[p.Metadata.UID] {
-		return false
-	}
-	files, err := unitgen.Render(p)
-	if err != nil {
+	files, ok := h.verified[p.Metadata.UID]
+	if !ok {
 		return false
 	}
 	for _, f := range files {
-		info, err := os.Lstat(filepath.Join(systemd.UnitDir, f.Name))
-		if err != nil || info.Size() != int64(len(f.Text)) && !systemd.Masked(systemd.UnitDir, f.Name) {
+		info, err := os.Lstat(f.path)
+		if err != nil || info.Size() != f.size && !systemd.Masked(filepath.Split(f.path)) {
 			return false
 		}
 	}
@@ -122,11 +134,10 @@ func (h *Host) stopped(p api.Pod, units map[string]systemd.Unit) bool {
 		if units[name].Load == "masked" || systemd.Masked(systemd.UnitDir, name) {
 			return true
 		}
-		if units[name].Job != "" {
-			continue // systemctl restart passes through inactive
+		if u := units[name]; u.Job != "" || u.Active != "" && u.Active != "inactive" {
+			continue // systemctl restart passes through inactive, with a job
 		}
-		run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.All()[i].Name)
-		if err == nil && run.State == api.RunStopped && (units[name].Active == "" || units[name].Active == "inactive") {
+		if run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.All()[i].Name); err == nil && run.State == api.RunStopped {
 			return true
 		}
 	}
@@ -148,7 +159,7 @@ func (h *Host) Install(ctx context.Context, p api.Pod) error {
 		err = systemd.Want(systemd.UnitDir, unitgen.Target, unitgen.Wants(p))
 	}
 	if err == nil {
-		h.verified[p.Metadata.UID] = true
+		h.verified[p.Metadata.UID] = unitFiles(files)
 	}
 	h.unitsMu.Unlock()
 	if err == nil {
