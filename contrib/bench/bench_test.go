@@ -1,26 +1,21 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
 )
 
-func TestPick(t *testing.T) {
-	ids := func(chosen []part) string {
-		var s []string
-		for _, p := range chosen {
-			s = append(s, p.id)
-		}
-		return strings.Join(s, " ")
+func TestParse(t *testing.T) {
+	o, err := parse([]string{"-only", "P3", "-lab", "mine", "-runs", "2"}, io.Discard)
+	if err != nil || o.Only != "P3" || o.Lab != "mine" || o.runs != 2 || o.Bin != "bin" {
+		t.Errorf("parse gives %+v, %v", o, err)
 	}
-	for only, want := range map[string]string{"": ids(parts()), "P3,P1": "P1 P3", "P11": "P11", "P1, P9": "P1 P9"} {
-		if got, err := pick(parts(), only); err != nil || ids(got) != want {
-			t.Errorf("pick(%q) = %s, %v; want %s", only, ids(got), err, want)
+	for _, bad := range [][]string{{"-runs", "0"}, {"-parallel", "-1"}, {"P1"}, {"-nonsense"}} {
+		if _, err := parse(bad, io.Discard); err == nil {
+			t.Errorf("%q is taken", bad)
 		}
-	}
-	if _, err := pick(parts(), "P1,P77"); err == nil || !strings.Contains(err.Error(), `"P77"`) {
-		t.Errorf("an unknown id gives the error %v", err)
 	}
 }
 

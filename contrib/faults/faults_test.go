@@ -84,14 +84,7 @@ func TestUnhealthyIsSeen(t *testing.T) {
 	}
 }
 
-func TestPick(t *testing.T) {
-	got, err := pick(faults(), "F7, F2")
-	if err != nil || len(got) != 2 || got[0].id != "F2" || got[1].id != "F7" {
-		t.Errorf("picked %v, %v", got, err)
-	}
-	if _, err := pick(faults(), "F99"); err == nil || !strings.Contains(err.Error(), "F1, F2") {
-		t.Errorf("an unknown id gives %v", err)
-	}
+func TestParse(t *testing.T) {
 	if _, err := parse([]string{"-scale", "0"}, io.Discard); err == nil {
 		t.Error("-scale 0 is taken")
 	}

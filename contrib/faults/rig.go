@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -58,31 +57,10 @@ spec:
   placement: {require: [{label: host, in: [` + target + `]}]}
 `
 
-// doAll does the faults one after the other. What was measured is printed and kept also when a later
-// fault cannot be done.
-func (r *rig) doAll(ctx context.Context, chosen []fault, file string, out io.Writer) error {
-	var rows []figures.Row
-	var failed error
-	for _, f := range chosen {
-		start := time.Now()
-		got, err := r.one(ctx, f)
-		for i := range got {
-			got[i].Command = "make faults ONLY=" + f.id
-		}
-		rows = append(rows, got...)
-		r.say("%s done in %.1f s: %v", f.id, time.Since(start).Seconds(), err)
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", f.id, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return errors.Join(failed, figures.Print(out, rows), figures.Save(file, rows))
-}
-
 // one does a fault and looks at the invariants after it.
-func (r *rig) one(ctx context.Context, f fault) ([]figures.Row, error) {
+func (r *rig) one(ctx context.Context, f fault) (rows []figures.Row, err error) {
+	start := time.Now()
+	defer func() { r.say("%s done in %.1f s: %v", f.ID, time.Since(start).Seconds(), err) }()
 	r.mayChange = map[string]bool{}
 	before, err := r.look(ctx)
 	if err != nil {
@@ -92,18 +70,18 @@ func (r *rig) one(ctx context.Context, f fault) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := f.do(ctx, r)
+	rows, err = f.Do(ctx, r)
 	broken := s.close()
 	if err != nil {
 		// The world is put in order for the next fault as far as it can be.
-		return append(rows, failure(f.id, err)), errors.Join(err, r.settle(ctx))
+		return append(rows, failure(f.ID, err)), errors.Join(err, r.settle(ctx))
 	}
 	settled := r.settle(ctx)
 	after, err := r.look(ctx)
 	if err != nil {
 		return rows, err
 	}
-	return append(rows, r.invariants(f.id, before, after, broken, settled)), nil
+	return append(rows, r.invariants(f.ID, before, after, broken, settled)), nil
 }
 
 // failure is the row of a fault that did not go as it must.
