@@ -143,6 +143,9 @@ type Agent struct {
 	report  api.HostReport
 	trouble map[api.Reason]string // conditions of the host itself
 
+	routerOn    bool      // as it was last asked for; both are network's alone
+	routerAsked time.Time // when
+
 	rulesMu  sync.Mutex // one at a time lays rules
 	detached atomic.Bool
 
@@ -183,6 +186,7 @@ const (
 	networkPeriod   = 4 * time.Second // rules that others flushed are back within it
 	reportPeriod    = 2 * time.Second // a quarter of the host's lease
 	peersPeriod     = 30 * time.Second
+	routerPeriod    = 15 * time.Second
 	settle          = 10 * time.Millisecond
 )
 
@@ -204,7 +208,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.watchMesh(ctx) })
 	g.Go(func() error { return a.listenKicks(ctx) })
-	g.Go(func() error { loop.Run(ctx, nil, 0, flushPeriod, a.flush); return nil })
+	g.Go(func() error { loop.Run(ctx, a.mem.changed, flushDelay, flushPeriod, a.flush); return nil })
 	err := g.Wait()
 	a.tasks.Wait()
 	return errors.Join(err, a.mem.flush())

@@ -15,6 +15,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/failpoint"
+	"gearmesh.dev/internal/loop"
 )
 
 // errStaleTerm is the refusal of a patch from a leader that has been replaced.
@@ -23,24 +24,29 @@ var errStaleTerm = errors.New("the patch is of an older leader's term")
 // memory is what the host was told, in memory and on disk.
 //
 // A change of its pods is on disk before anybody sees it, so that nothing is ever done that a reboot
-// would not do again. A change of the directory alone is written within flushPeriod: nothing is
+// would not do again. A change of the directory alone is written within flushDelay: nothing is
 // begun on its word, links are kept with their pods (links.json), and it changes far more often.
 type memory struct {
-	path string
-	log  *slog.Logger
+	path    string
+	log     *slog.Logger
+	changed loop.Kick // wakes for each change that is not on disk yet
 
 	mu      sync.Mutex
 	state   api.Desired
 	unsaved bool
 }
 
-// flushPeriod is how long a change of the directory may be in memory alone.
-const flushPeriod = time.Second
+const (
+	// flushDelay is how long a change of the directory may be in memory alone.
+	flushDelay = time.Second
+	// flushPeriod is the time between two tries to write what could not be written.
+	flushPeriod = 5 * time.Second
+)
 
 // openMemory reads what was kept. A file that cannot be read is put aside, never taken for "nothing
 // is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
 func openMemory(dir string, log *slog.Logger) (*memory, error) {
-	m := &memory{path: filepath.Join(dir, "desired.json"), log: log}
+	m := &memory{path: filepath.Join(dir, "desired.json"), log: log, changed: loop.NewKick()}
 	data, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -82,6 +88,7 @@ func (m *memory) apply(p api.Patch) error {
 		}
 	} else {
 		m.unsaved = m.unsaved || !p.Empty()
+		m.changed.Wake()
 	}
 	m.state = next
 	return failpoint.Hit(failpoint.DesiredKept)
@@ -94,6 +101,7 @@ func (m *memory) merge(h api.HostEndpoints) bool {
 	d, news := m.state.Directory.Merge(h)
 	if news {
 		m.state.Directory, m.unsaved = d, true
+		m.changed.Wake()
 	}
 	return news
 }

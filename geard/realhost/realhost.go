@@ -64,7 +64,7 @@ func (h *Host) Images() *images.Record { return h.images }
 
 // Pods implements geard.Machine.
 func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
-	list, err := h.systemd.List(ctx, unitgen.Prefix+"*")
+	list, err := h.systemd.List(ctx, unitgen.Prefix+"*.service")
 	if err != nil {
 		return nil, err
 	}

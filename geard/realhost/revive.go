@@ -14,7 +14,7 @@ func engineUnits() []string { return []string{"docker.socket", "containerd.servi
 
 // How often the engine's units are looked at, and how long a revived one must hold to count as well again.
 const (
-	revivePeriod = 2 * time.Second
+	revivePeriod = 5 * time.Second
 	reviveLimit  = time.Minute
 )
 
