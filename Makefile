@@ -28,7 +28,7 @@ build: ## build gear, geard and gear-run into bin/
 .PHONY: build-failpoints
 build-failpoints: ## build the same with failpoints into bin/failpoints/ (docs/debugging.md)
 	@mkdir -p bin/failpoints
-	@$(BUILD) -tags failpoints -o bin/failpoints/ ./cmd/gear ./cmd/geard ./cmd/gear-run
+	@$(BUILD) -tags failpoints -o bin/failpoints/ ./cmd/gear ./cmd/geard ./cmd/gear-run ./contrib/faults
 
 .PHONY: check
 check: ## format, vet and the tests that need neither root nor a lab, in under a minute once built
@@ -37,7 +37,7 @@ check: ## format, vet and the tests that need neither root nor a lab, in under a
 	go test $(PACKAGES)
 
 .PHONY: test
-test: deps build ## all tests: units, real components, and the whole story in the lab (root)
+test: deps build build-failpoints ## all tests: units, real components, and the whole story in the lab (root)
 	go vet -tags root,lab,host ./...
 	go test -tags root $(PACKAGES)
 	go test -tags lab -count=1 -timeout 45m -v -run '^Test(Lab|Node)' ./contrib/...
@@ -70,7 +70,7 @@ bench: deps build ## measure the numbers of the docs, each beside its peer in on
 .PHONY: faults
 faults: deps build-failpoints ## do harm to a lab and see that the bounds of the docs hold (ONLY=F1,F7); also in out/faults.json
 	@mkdir -p out
-	CGO_ENABLED=0 go run ./contrib/faults -only "$(ONLY)" -out out/faults.json
+	bin/failpoints/faults -only "$(ONLY)" -out out/faults.json
 
 .PHONY: demo
 demo: deps build ## three systemd hosts on this machine, with the guestbook on them, step by step

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/version"
 )
 
@@ -53,6 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if d == nil {
 		return fmt.Errorf("there is no daemon %q; geard --help lists them", args[0])
 	}
+	defer failpoint.Count(args[0])()
 	return d(ctx, args[1:], logger(stderr))
 }
 

@@ -18,7 +18,9 @@ unit aaaaaaaaaaaaaaaa
 veth gvaaaaaaaaaaaa
 port tcp 20001 10.127.0.5
 port udp 20001 10.127.0.6
-agent 20480 30 9
+process agent 20480 30 9 40
+process gear-guestbook-web-x.service 6000 9 8 0
+mounts 30
 `
 
 func seen(t *testing.T, text string) view {
@@ -74,12 +76,28 @@ func TestUnhealthyIsSeen(t *testing.T) {
 	if units == nil || ports == nil {
 		t.Errorf("a failed unit gives %v, a port given twice %v", units, ports)
 	}
-	if bounded(seen(t, whole), seen(t, strings.Replace(whole, "30 9", "300 9", 1))) == nil {
-		t.Error("270 more open files count as bounded")
-	}
-	for _, bad := range []string{"container x\n", "alone\n", "nonsense 1\n", "agent 1 2 x\n"} {
+	for _, bad := range []string{"container x\n", "alone\n", "nonsense 1\n", "process agent 1 2 x 1\n", "mounts x\n"} {
 		if _, err := readSight("h1", bad); err == nil {
 			t.Errorf("%q is taken for a fact", bad)
+		}
+	}
+}
+
+func TestLeaksAreSeen(t *testing.T) {
+	first := seen(t, whole)
+	if err := bounded(first, seen(t, strings.Replace(whole, "20480 30 9 40", "30000 35 12 50", 1))); err != nil {
+		t.Errorf("what comes and goes: %v", err)
+	}
+	for what, change := range map[string][2]string{
+		"memory":     {"20480 30 9 40", "90000 30 9 40"},
+		"files":      {"20480 30 9 40", "20480 60 9 40"},
+		"threads":    {"20480 30 9 40", "20480 30 29 40"},
+		"goroutines": {"20480 30 9 40", "20480 30 9 90"},
+		"gear-run":   {"6000 9 8 0", "6000 39 8 0"},
+		"mounts":     {"mounts 30", "mounts 40"},
+	} {
+		if bounded(first, seen(t, strings.Replace(whole, change[0], change[1], 1))) == nil {
+			t.Errorf("%s: not seen", what)
 		}
 	}
 }

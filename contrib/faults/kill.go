@@ -42,7 +42,7 @@ func unixTime(text string) (time.Time, error) {
 // killAgent is F2: the process that passes a failpoint gets SIGKILL there, at each point of a start and of a removal.
 func killAgent(ctx context.Context, r *rig) ([]figures.Row, error) {
 	var starts, removals []time.Duration
-	for _, point := range failpoint.Host() {
+	for _, point := range r.starts {
 		took, err := r.killAtStart(ctx, point)
 		if err != nil {
 			return nil, fmt.Errorf("at %s: %w", point, err)
@@ -50,7 +50,7 @@ func killAgent(ctx context.Context, r *rig) ([]figures.Row, error) {
 		r.say("F2 killed at %-20s running %5.2f s later", point, took.Seconds())
 		starts = append(starts, took)
 	}
-	for _, point := range failpoint.Removal() {
+	for _, point := range r.removals {
 		took, err := r.killAtRemoval(ctx, point)
 		if err != nil {
 			return nil, fmt.Errorf("at %s: %w", point, err)
@@ -103,11 +103,7 @@ func (r *rig) killAtRemoval(ctx context.Context, point failpoint.Name) (time.Dur
 
 // clean tells whether nothing of the service victim is on a host, and nothing else that is no pod's.
 func (r *rig) clean(ctx context.Context, host string) error {
-	out, err := r.sh(ctx, host, lookScript)
-	if err != nil {
-		return err
-	}
-	s, err := readSight(host, out)
+	s, err := r.lookAt(ctx, host)
 	if err != nil {
 		return err
 	}
@@ -141,24 +137,17 @@ func killEngine(ctx context.Context, r *rig) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := r.look(ctx)
+	restarts, err := r.changed(ctx, "F7", before)
 	if err != nil {
 		return nil, err
 	}
-	restarts := 0.0
-	if err := r.untouched(before, after); err != nil {
-		r.say("F7: %v", err)
-		restarts = 1
-	}
 	return []figures.Row{
-		{ID: "F7", What: fmt.Sprintf("dockerd killed 5 times in %.0f s (start limit hit %s times): hosts with a changed container", within.Seconds(), strings.TrimSpace(limits)),
-			Value: restarts, Unit: "hosts", Goal: "0 hosts", Met: yes(restarts == 0)},
+		figures.Row{ID: "F7", What: fmt.Sprintf("dockerd killed 5 times in %.0f s (start limit hit %s times): hosts with a changed container", within.Seconds(), strings.TrimSpace(limits)),
+			Value: restarts, Unit: "hosts"}.WithGoal("0 hosts", restarts == 0),
 		figures.Times("F7.back", "dockerd answers again after a kill, slowest of five", back).Slowest().AtMost(30000),
 		figures.Times("F7.containerd", "containerd killed → dockerd answers and containerd runs", []time.Duration{containerd}).AtMost(30000),
 	}, nil
 }
-
-func yes(b bool) *bool { return &b }
 
 // killUnit kills a unit's main process and waits until it is up again and dockerd answers.
 func (r *rig) killUnit(ctx context.Context, unit string) (time.Duration, error) {

@@ -27,8 +27,14 @@ systemctl list-units --state=failed --plain --no-legend 'gear*' docker.service c
 systemctl list-unit-files --state=masked --plain --no-legend 'gear*' | awk '{print "masked " $1}'
 ip -o link | sed -n 's/^[0-9]*: \(gv[a-z2-7]*\)[@:].*/veth \1/p'
 iptables-save -t nat | sed -n 's/^-A GEAR-PORTS -p \([a-z]*\) .*--dport \([0-9]*\) .*--to-destination \([0-9.]*\):.*/port \1 \2 \3/p'
-pid=$(systemctl show -P MainPID gear-agent.service)
-[ "$pid" = 0 ] || echo "agent $(awk '/^VmRSS/ {print $2}' /proc/$pid/status) $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)"
+process() { # NAME UNIT: memory in KiB, open files, threads, goroutines (0 where it does not count them)
+	pid=$(systemctl show -P MainPID "$2")
+	[ "$pid" = 0 ] || echo "process $1 $(awk '/^VmRSS/ {print $2}' /proc/$pid/status) $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)" \
+		"$(cat /run/gear/goroutines-$1 /var/lib/gear/master/goroutines-$1 2>/dev/null | awk -v pid=$pid '$1 == pid { n = $2 } END { print n + 0 }')"
+}
+for p in agent master router; do process $p gear-$p.service; done
+for u in $(systemctl list-units --state=active --plain --no-legend 'gear-*.service' | awk '{print $1}' | grep -v -e -net.service -e -pids.service -e '^gear-[a-z]*.service'); do process $u $u; done
+echo "mounts $(wc -l </proc/1/mounts)"
 true`
 
 // container is a container of a pod as dockerd tells of it.
@@ -45,22 +51,25 @@ type sight struct {
 	records                                       []string // ids of containers that the OCI runtime would start
 	bad                                           []string // units that are failed, masked or empty, and links to none
 	ports                                         map[string]string
-	twice                                         []string // ports that are given to two addresses
-	agentKiB, agentFiles, agentThreads            int
+	twice                                         []string           // ports that are given to two addresses
+	processes                                     map[string]process // of Gearmesh: agent, master, router, and gear-run by its unit
+	mounts                                        int
+}
+
+// process is what a process of ours takes.
+type process struct {
+	kib, files, threads int
+	goroutines          int // 0 when it does not count them: it has no failpoints
 }
 
 // view is what is on all hosts.
 type view map[string]sight
 
-// look looks at all hosts that are on.
+// look looks at all hosts, which must be on.
 func (r *rig) look(ctx context.Context) (view, error) {
 	v := view{}
 	for _, h := range hosts() {
-		out, err := r.sh(ctx, h, lookScript)
-		if err != nil {
-			return nil, err
-		}
-		s, err := readSight(h, out)
+		s, err := r.lookAt(ctx, h)
 		if err != nil {
 			return nil, err
 		}
@@ -69,9 +78,17 @@ func (r *rig) look(ctx context.Context) (view, error) {
 	return v, nil
 }
 
+func (r *rig) lookAt(ctx context.Context, host string) (sight, error) {
+	out, err := r.sh(ctx, host, lookScript)
+	if err != nil {
+		return sight{}, err
+	}
+	return readSight(host, out)
+}
+
 // readSight reads what lookScript prints.
 func readSight(host, text string) (sight, error) {
-	s := sight{host: host, ports: map[string]string{}}
+	s := sight{host: host, ports: map[string]string{}, processes: map[string]process{}}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
@@ -102,14 +119,18 @@ func (s *sight) take(kind string, f []string) error {
 			s.twice = append(s.twice, key)
 		}
 		s.ports[key] = f[2]
-	case kind == "agent" && len(f) == 3:
-		for i, n := range []*int{&s.agentKiB, &s.agentFiles, &s.agentThreads} {
-			v, err := strconv.Atoi(f[i])
-			if err != nil {
-				return err
-			}
-			*n = v
+	case kind == "process" && len(f) == 5:
+		var p process
+		if _, err := fmt.Sscan(strings.Join(f[1:], " "), &p.kib, &p.files, &p.threads, &p.goroutines); err != nil {
+			return err
 		}
+		s.processes[f[0]] = p
+	case kind == "mounts" && len(f) == 1:
+		n, err := strconv.Atoi(f[0])
+		if err != nil {
+			return err
+		}
+		s.mounts = n
 	case slices.Contains([]string{"failed", "masked", "empty", "dangling"}, kind):
 		s.bad = append(s.bad, kind+" "+f[0])
 	default:
@@ -183,6 +204,24 @@ func (r *rig) untouched(before, after view) error {
 	return errors.Join(errs...)
 }
 
+// changed gives 1 when a container is not what it was before, outside the hosts whose containers the fault may take away, and
+// says which; 0 otherwise. more are further things to hold then.
+func (r *rig) changed(ctx context.Context, id string, before view, more ...func(view) error) (float64, error) {
+	after, err := r.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	errs := []error{r.untouched(before, after)}
+	for _, hold := range more {
+		errs = append(errs, hold(after))
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.say("%s: %v", id, err)
+		return 1, nil
+	}
+	return 0, nil
+}
+
 // healthy tells whether no unit of ours is failed, masked or empty, and no port is given twice.
 func (v view) healthy() (units, ports error) {
 	for h, s := range v {
@@ -196,33 +235,43 @@ func (v view) healthy() (units, ports error) {
 	return units, ports
 }
 
-// bounded tells whether the agents are as small as before: a fault that leaks shows here.
+// bounded tells whether our processes are as small as before, and the kernel keeps no more mounts for us: what a fault leaks
+// shows here. Both views are of a cluster at rest with the same pods.
 func bounded(before, after view) error {
 	var errs []error
-	for h, b := range before {
-		a := after[h]
-		if a.agentKiB > 2*b.agentKiB+16<<10 || a.agentFiles > b.agentFiles+20 || a.agentThreads > b.agentThreads+20 {
-			errs = append(errs, fmt.Errorf("the agent of %s went from %d KiB, %d files and %d threads to %d, %d and %d", h,
-				b.agentKiB, b.agentFiles, b.agentThreads, a.agentKiB, a.agentFiles, a.agentThreads))
+	for _, h := range slices.Sorted(maps.Keys(before)) {
+		for name, b := range before[h].processes {
+			if a, ok := after[h].processes[name]; ok && a.more(b) {
+				errs = append(errs, fmt.Errorf("%s of %s went from %+v to %+v", name, h, b, a))
+			}
+		}
+		if b, a := before[h].mounts, after[h].mounts; a > b+3 {
+			errs = append(errs, fmt.Errorf("%s went from %d mounts to %d", h, b, a))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// more tells whether a process takes more than at another time, by more than what comes and goes: a collection that
+// is due, connections between hosts that are kept open for a minute, each with its goroutines.
+func (p process) more(b process) bool {
+	return p.kib > 2*b.kib+16<<10 || p.files > b.files+12 || p.threads > b.threads+12 || b.goroutines > 0 && p.goroutines > b.goroutines+25
+}
+
 // invariants gives the row of what must hold after each fault. What does not is told in full.
-func (r *rig) invariants(id string, before, after view, session, settled error) figures.Row {
+func (r *rig) invariants(id string, before, after view, session, settled, stored error) figures.Row {
 	units, ports := after.healthy()
 	broken := 0
 	for _, i := range []struct {
 		name string
 		err  error
 	}{
-		{"I1 no acknowledged write lost", errors.Join(settled, r.complete(after))},
+		{"I1 no acknowledged write lost", errors.Join(settled, r.complete(after), stored)},
 		{"I2 no container touched, sessions live", errors.Join(r.untouched(before, after), session)},
 		{"I5 nothing left behind", after.residue()},
 		{"I8 no unit failed, masked or empty", units},
 		{"I9 no port given twice", ports},
-		{"I13 agents bounded", bounded(before, after)},
+		{"I13 memory, files, threads, goroutines and mounts bounded", errors.Join(bounded(before, after), bounded(r.first, after))},
 	} {
 		if i.err != nil {
 			broken++

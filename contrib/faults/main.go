@@ -10,10 +10,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
 
 	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/lab"
+	"gearmesh.dev/internal/failpoint"
 )
 
 func main() { figures.Main("faults", run) }
@@ -42,7 +43,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 type fault = figures.Part[*rig]
 
 func faults() []fault {
-	return []fault{{ID: "F1", Do: cutPower}, {ID: "F2", Do: killAgent}, {ID: "F4", Do: rebootAlone}, {ID: "F7", Do: killEngine},
+	return []fault{{ID: "F1", Do: loseThePower}, {ID: "F2", Do: killAgent}, {ID: "F4", Do: rebootAlone}, {ID: "F7", Do: killEngine},
 		{ID: "F8", Do: killSupervisors}, {ID: "F10", Do: churn}, {ID: "F11", Do: deleteWhileOff}, {ID: "F18", Do: harmDisk},
 		{ID: "F19", Do: badPods}, {ID: "F20", Do: badRegistry}, {ID: "F21", Do: restartNeighbours}}
 }
@@ -62,19 +63,28 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable() // the hosts have it as the fake registry
+	r, err := newRig(o, progress)
 	if err != nil {
 		return err
 	}
-	w, err := o.World(lab.Config{Disk: diskMiB}, progress, self)
-	if err != nil {
-		return err
-	}
-	r := &rig{World: w, scale: o.scale, say: w.Say}
-	return o.Within(ctx, w.Lab, func() error {
+	return o.Within(ctx, r.Lab, func() error {
 		if err := r.boot(ctx); err != nil {
 			return err
 		}
 		return figures.Each(ctx, chosen, r.one, "make faults ONLY=", o.Out, out)
 	})
+}
+
+// newRig gives the rig with its lab, which is not booted yet.
+func newRig(o options, progress io.Writer) (*rig, error) {
+	self, err := filepath.Abs(filepath.Join(o.Bin, "faults")) // the hosts have it as the fake registry
+	if err != nil {
+		return nil, err
+	}
+	w, err := o.World(lab.Config{Disk: diskMiB}, progress, self)
+	if err != nil {
+		return nil, err
+	}
+	return &rig{World: w, scale: o.scale, say: w.Say, self: self, acked: ledger{"web": true, "db": true},
+		cuts: failpoint.Host(), starts: failpoint.Host(), removals: failpoint.Removal()}, nil
 }

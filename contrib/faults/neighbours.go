@@ -52,7 +52,7 @@ func restartNeighbours(ctx context.Context, r *rig) ([]figures.Row, error) {
 		return rows, err
 	}
 	rows = append(rows, figures.Row{ID: "F21.lost", What: "of it, lines of output that are not in the journal", Value: float64(lost), Unit: "lines"})
-	more, err := r.rulesBack(ctx)
+	more, err := rulesBack(ctx, r)
 	return append(rows, more...), err
 }
 
@@ -105,7 +105,7 @@ func (r *rig) deployable(ctx context.Context) error {
 }
 
 // rulesBack flushes and rewrites the firewall in the ways that others do.
-func (r *rig) rulesBack(ctx context.Context) ([]figures.Row, error) {
+func rulesBack(ctx context.Context, r *rig) ([]figures.Row, error) {
 	var rows []figures.Row
 	for _, f := range []neighbour{
 		{"flush", "iptables flushed, all tables", `for t in nat filter mangle raw; do iptables -t $t -F; done`},

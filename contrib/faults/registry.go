@@ -132,10 +132,6 @@ func badRegistry(ctx context.Context, r *rig) ([]figures.Row, error) {
 
 // loadFresh puts two images into the real registry whose layers no host has yet: dockerd asks for no layer twice.
 func (r *rig) loadFresh(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "gear-faults")
 	if err != nil {
 		return err
@@ -145,7 +141,7 @@ func (r *rig) loadFresh(ctx context.Context) error {
 		return err
 	}
 	// What runs from the slow one is this program as a registry, because it stays.
-	if _, err := r.Lab.Load(ctx, lab.Image{Name: "guestbook/slow:1", Binary: self, Cmd: []string{"-serve-fake"}}); err != nil {
+	if _, err := r.Lab.Load(ctx, lab.Image{Name: "guestbook/slow:1", Binary: r.self, Cmd: []string{"-serve-fake"}}); err != nil {
 		return err
 	}
 	_, err = r.Lab.Load(ctx, lab.Image{Name: "guestbook/lie:1", Dir: dir, Entrypoint: []string{"/marker"}})

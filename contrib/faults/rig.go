@@ -10,6 +10,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/story"
+	"gearmesh.dev/internal/failpoint"
 )
 
 // Images of the guestbook; the second has a shell and coreutils.
@@ -28,7 +29,12 @@ type rig struct {
 	*story.World
 	scale int
 	say   func(format string, args ...any)
+	self  string // the path of this program
 
+	cuts, starts, removals []failpoint.Name // the points at which F1 cuts the power, and F2 kills
+
+	first     view            // at rest, before the first fault
+	acked     ledger          // what the master has acknowledged
 	mayChange map[string]bool // hosts whose containers a fault takes away, such as by a reboot
 }
 
@@ -66,6 +72,9 @@ func (r *rig) one(ctx context.Context, f fault) (rows []figures.Row, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if r.first == nil {
+		r.first = before
+	}
 	s, err := r.openSession(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +90,8 @@ func (r *rig) one(ctx context.Context, f fault) (rows []figures.Row, err error) 
 	if err != nil {
 		return rows, err
 	}
-	return append(rows, r.invariants(f.ID, before, after, broken, settled)), nil
+	stored := story.Until(ctx, 10*time.Second, func() error { return r.storeAgrees(ctx, after) })
+	return append(rows, r.invariants(f.ID, before, after, broken, settled, stored)), nil
 }
 
 // failure is the row of a fault that did not go as it must.

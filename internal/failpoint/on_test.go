@@ -3,6 +3,7 @@
 package failpoint
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,4 +53,26 @@ func TestProcessEnds(t *testing.T) {
 			t.Errorf("%s ends the process with %v, want %q", action, err, want)
 		}
 	}
+}
+
+func TestGoroutinesAreCounted(t *testing.T) {
+	dir := t.TempDir()
+	stop := count(dir, "agent", time.Millisecond)
+	defer stop()
+	idle := make(chan struct{})
+	defer close(idle)
+	for range 100 {
+		go func() { <-idle }()
+	}
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var pid, n int
+		text, err := os.ReadFile(filepath.Join(dir, "goroutines-agent"))
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscan(string(text), &pid, &n); err == nil && pid == os.Getpid() && n > 100 {
+			return
+		}
+	}
+	t.Error("a hundred goroutines are not counted")
 }
