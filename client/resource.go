@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"gearmesh.dev/api"
 )
@@ -78,6 +79,16 @@ func (c *Client) Put(ctx context.Context, r api.Resource) (api.Resource, Result,
 		return nil, "", err
 	}
 	return out, Result(got.header.Get("Gear-Result")), nil
+}
+
+// planTime bounds the plan of an apply: the controllers work it out twice.
+const planTime = time.Minute
+
+// Plan tells what a Put of the resources would change, in their order. Nothing is stored.
+func (c *Client) Plan(ctx context.Context, resources []api.Resource) (api.ApplyPlan, error) {
+	var out api.ApplyPlan
+	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "plan"}, body: api.ApplyRequest{Resources: resources}, idempotent: true, timeout: planTime}, &out)
+	return out, err
 }
 
 // Delete asks for the deletion of a resource, when it is at the revision or the revision is 0. The

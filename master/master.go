@@ -65,6 +65,8 @@ type Config struct {
 	Domain api.Hostname
 	// Secrets seals secrets. Without it none can be written or used.
 	Secrets Sealer
+	// Units compares the unit files of two pods that bear one name, for plans; nil leaves units out. unitgen.Changes is one.
+	Units func(was, will *api.Pod) ([]api.UnitChange, error)
 	// TokenLife is how long a join token can be used; 15 minutes when 0.
 	TokenLife time.Duration
 }
@@ -97,6 +99,7 @@ type Master struct {
 	notice   loop.Kick                  // wakes the look at statuses
 	stopping chan struct{}              // closed when Run ends: streams end themselves
 	sessions atomic.Int64               // that are open
+	foresees chan struct{}              // a token: one plan of an apply is worked out at a time
 }
 
 // New makes a master over a store. Run serves it.
@@ -117,7 +120,7 @@ func New(cfg Config, s store.Store, logger *slog.Logger) (*Master, error) {
 		cfg.TokenLife = 15 * time.Minute
 	}
 	m := &Master{cfg: cfg, store: s, log: logger, cache: newCache(), pulses: &pulses{}, deltas: &deltas{},
-		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{}), seed: maphash.MakeSeed()}
+		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{}), foresees: make(chan struct{}, 1), seed: maphash.MakeSeed()}
 	m.views = &views{cache: m.cache, pulses: m.pulses}
 	m.agents = m.agentClient()
 	auth := &authenticator{people: cfg.People, known: m.cache.keysOf, failures: &failures{}}

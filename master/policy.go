@@ -11,7 +11,7 @@ import (
 // policyGuard refuses a service that asks for more than its project's policy allows, and a policy
 // that allows less than the project's services have. The ops make a write fail when the project
 // changes meanwhile.
-func (m *Master) policyGuard(ctx context.Context, r api.Resource) ([]store.Op, error) {
+func (m *Master) policyGuard(ctx context.Context, load loader, r api.Resource) ([]store.Op, error) {
 	switch v := r.(type) {
 	case *api.Project:
 		if faults := policyFaults(v, m.cache.list(api.KindService, v.Metadata.Name)); len(faults) > 0 {
@@ -19,7 +19,7 @@ func (m *Master) policyGuard(ctx context.Context, r api.Resource) ([]store.Op, e
 		}
 	case *api.Service:
 		key := api.Key{Kind: api.KindProject, Name: v.Metadata.Project}
-		p, err := m.load(ctx, key)
+		p, err := load(ctx, key)
 		if err != nil {
 			return nil, err
 		}

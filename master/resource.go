@@ -38,17 +38,26 @@ func (c *call) read(kind api.Kind) (api.Resource, error) {
 	h := r.Head()
 	var faults []api.Fault
 	agree(&faults, "kind", &h.Kind, kind)
-	if h.Version != "" && h.Version != api.Version { // Default would hide it
-		faults = append(faults, api.Fault{Field: "version", Message: strconv.Quote(h.Version) + " is not known; write " + strconv.Quote(api.Version) + " or leave it out"})
-	}
 	agree(&faults, "metadata.name", &h.Metadata.Name, c.name("name"))
 	agree(&faults, "metadata.project", &h.Metadata.Project, c.name("project"))
-	r.Default()
-	if faults = append(faults, r.Validate()...); len(faults) > 0 {
-		return nil, api.Invalid(h.Key().String(), faults)
+	if err := complete(r, faults); err != nil {
+		return nil, err
 	}
 	c.object = h.Key().String()
 	return r, nil
+}
+
+// complete fills in what was left out of a resource and checks it, beside the faults that are known already.
+func complete(r api.Resource, faults []api.Fault) error {
+	h := r.Head()
+	if h.Version != "" && h.Version != api.Version { // Default would hide it
+		faults = append(faults, api.Fault{Field: "version", Message: strconv.Quote(h.Version) + " is not known; write " + strconv.Quote(api.Version) + " or leave it out"})
+	}
+	r.Default()
+	if faults = append(faults, r.Validate()...); len(faults) > 0 {
+		return api.Invalid(h.Key().String(), faults)
+	}
+	return nil
 }
 
 // agree fills a field from the path, or finds that they contradict each other.
@@ -121,7 +130,7 @@ func (m *Master) tryReplace(c *call, r api.Resource, kept []store.Op) (done bool
 	if !changed {
 		return true, m.written(c, http.StatusOK, resultUnchanged, old)
 	}
-	guards, err := m.policyGuard(c.Context(), next)
+	guards, err := m.policyGuard(c.Context(), m.load, next)
 	if err != nil {
 		return false, err
 	}
@@ -133,18 +142,25 @@ func (m *Master) tryReplace(c *call, r api.Resource, kept []store.Op) (done bool
 }
 
 func (m *Master) replaceMissing(c *call, r api.Resource, kept []store.Op) (done bool, err error) {
-	h := r.Head()
-	switch {
-	case h.Kind == api.KindHost:
-		return false, api.Errorf(api.CodeNotFound, "there is no %s; a host comes by joining: gear token create, then gear join on the host", h.Key())
-	case h.Metadata.Revision != 0:
-		return false, api.Errorf(api.CodeConflict, "%s was read at revision %d and is gone now; leave metadata.revision out to create it", h.Key(), h.Metadata.Revision)
+	if err := mayCreate(r.Head()); err != nil {
+		return false, err
 	}
 	stored, err := m.insert(c.Context(), r, kept...)
 	if err != nil {
 		return false, err
 	}
 	return true, m.written(c, http.StatusCreated, resultCreated, stored)
+}
+
+// mayCreate refuses a resource that is not there and that a PUT does not make.
+func mayCreate(h *api.Header) error {
+	switch {
+	case h.Kind == api.KindHost:
+		return api.Errorf(api.CodeNotFound, "there is no %s; a host comes by joining: gear token create, then gear join on the host", h.Key())
+	case h.Metadata.Revision != 0:
+		return api.Errorf(api.CodeConflict, "%s was read at revision %d and is gone now; leave metadata.revision out to create it", h.Key(), h.Metadata.Revision)
+	}
+	return nil
 }
 
 // successor gives what a resource becomes by a person's PUT: what the master sets stays.
@@ -177,18 +193,15 @@ func successor(old, wish api.Resource) (next api.Resource, changed bool, err err
 // insert writes a new resource, and what is kept beside it. One of a project needs the project, which must not be on its way
 // out; the transaction checks that it has not changed meanwhile.
 func (m *Master) insert(ctx context.Context, r api.Resource, kept ...store.Op) (api.Resource, error) {
-	r = bare(r)
+	r = newborn(r)
 	h := r.Head()
-	labels := h.Metadata.Labels
-	h.Metadata = api.Metadata{Name: h.Metadata.Name, Project: h.Metadata.Project, Labels: labels,
-		UID: pki.NewUID(), Created: time.Now().UTC().Truncate(time.Millisecond)}
 	for range maxAttempts {
-		guards, err := m.projectGuard(ctx, h)
+		guards, err := m.projectGuard(ctx, m.load, h)
 		if err != nil {
 			return nil, err
 		}
 		// The guard is of a project read before this one: had it changed in between, the write would fail.
-		if _, err := m.policyGuard(ctx, r); err != nil {
+		if _, err := m.policyGuard(ctx, m.load, r); err != nil {
 			return nil, err
 		}
 		stored, err := m.write(ctx, r, store.Absent, append(guards, kept...)...)
@@ -202,12 +215,23 @@ func (m *Master) insert(ctx context.Context, r api.Resource, kept ...store.Op) (
 	return nil, store.ErrConflict
 }
 
-func (m *Master) projectGuard(ctx context.Context, h *api.Header) ([]store.Op, error) {
+// newborn gives a resource as it is first stored.
+func newborn(r api.Resource) api.Resource {
+	r = bare(r)
+	m := &r.Head().Metadata
+	*m = api.Metadata{Name: m.Name, Project: m.Project, Labels: m.Labels, UID: pki.NewUID(), Created: time.Now().UTC().Truncate(time.Millisecond)}
+	return r
+}
+
+// loader reads a resource: from the store, or as it would be after a change.
+type loader func(ctx context.Context, key api.Key) (api.Resource, error)
+
+func (m *Master) projectGuard(ctx context.Context, load loader, h *api.Header) ([]store.Op, error) {
 	if !h.Kind.InProject() {
 		return nil, nil
 	}
 	key := api.Key{Kind: api.KindProject, Name: h.Metadata.Project}
-	p, err := m.load(ctx, key)
+	p, err := load(ctx, key)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, api.Invalid(h.Key().String(), []api.Fault{{Field: "metadata.project",

@@ -46,6 +46,7 @@ func (m *Master) routes() []route {
 			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
 	}
 	routes = append(routes, m.sessionRoutes()...)
+	routes = append(routes, m.planRoutes()...)
 	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
 	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)

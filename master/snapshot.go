@@ -85,6 +85,7 @@ func (v *views) build(term int64, now time.Time, pulseSeq int64) *view {
 // snapshotParts is what a view needs beside control's snapshot.
 type snapshotParts struct {
 	version, dirSeq int64
+	revision        int64
 	endpoints       []api.HostEndpoints
 }
 
@@ -109,7 +110,7 @@ func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
 	for i := range s.Hosts {
 		s.Hosts[i].Status = c.hostStatusLocked(s.Hosts[i].Metadata.Name, p)
 	}
-	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq}
+	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq, revision: c.revision}
 	for _, e := range c.endpoints {
 		parts.endpoints = append(parts.endpoints, e)
 	}

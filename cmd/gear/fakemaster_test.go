@@ -58,6 +58,7 @@ func newFakeMaster() *fakeMaster {
 	}
 	mux.HandleFunc("GET /v1/watch", m.watch)
 	m.hostwork(mux)
+	mux.HandleFunc("POST /v1/plan", m.plan)
 	mux.HandleFunc("GET /v1/projects/{project}/logs", m.logs)
 	mux.HandleFunc("GET /v1/hosts/{name}/logs", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, api.LogLine{Time: time.Now(), Host: api.Name(r.PathValue("name")), Source: "systemd", Text: "of " + r.URL.Query().Get("unit")})

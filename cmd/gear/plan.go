@@ -14,20 +14,29 @@ const exitChanges = 2
 
 func (a *app) planCmd() *cobra.Command {
 	var format, host string
-	var local bool
+	var files []string
+	var local, exitCode bool
 	cmd := &cobra.Command{
-		Use: "plan --host HOST", Short: "Show what a host's agent would do, and what of the host is not as it should be",
-		Long: `Asks a host's agent what it would do now: the tasks of its pods with their reasons, and every unit file, rule or namespace that
+		Use: "plan -f FILE | --host HOST", Short: "Show what an apply would change, or what a host's agent would do",
+		Long: `With -f: asks the master what gear apply of these files would change: fields, pods that would be made, replaced (a restart)
+or left alone, on which hosts and why, unit files, links and host ports. The controllers and the scheduler work it out on the cluster as it is;
+nothing is stored. Exit status 0; with --exit-code 2 when something would change.
+
+With --host: asks a host's agent what it would do now: the tasks of its pods with their reasons, and every unit file, rule or namespace that
 is not as it should be. Nothing is changed. Exit status 0: nothing to do; 2: there is.`,
-		Example: `  gear plan --host h1
+		Example: `  gear plan -f shop.yaml
+  gear plan --host h1
   gear plan --local                    # on the host itself, as root; needs no master`,
 		Args: between(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
 				return err
 			}
-			if local == (host != "") {
-				return usageError(cmd, "say which host: --host HOST or --local")
+			if one := len(files) > 0; one && (local || host != "") || !one && local == (host != "") {
+				return usageError(cmd, "say what: -f FILE, or which host: --host HOST or --local")
+			}
+			if len(files) > 0 {
+				return a.planApply(cmd, files, format, exitCode)
 			}
 			p, err := a.hostPlan(cmd.Context(), local, host)
 			if err != nil {
@@ -37,6 +46,8 @@ is not as it should be. Nothing is changed. Exit status 0: nothing to do; 2: the
 		},
 	}
 	formatFlag(cmd, &format, "json", "yaml")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "file, directory, or - for standard input, as gear apply takes them; may be given again")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "with -f: exit status 2 when something would change")
 	cmd.Flags().StringVar(&host, "host", "", "the host to ask")
 	a.noError(cmd.RegisterFlagCompletionFunc("host", a.completeNames(api.KindHost)))
 	cmd.Flags().BoolVar(&local, "local", false, "ask this host's own agent, over "+agentSocket)

@@ -20,6 +20,7 @@ import (
 	"gearmesh.dev/internal/version"
 	"gearmesh.dev/master"
 	"gearmesh.dev/master/store/etcd"
+	"gearmesh.dev/unitgen"
 )
 
 // masterFlags are the settings of a master.
@@ -92,7 +93,7 @@ func (m masterFlags) config() (master.Config, error) {
 		}
 	}
 	source := ca.Master(split(m.names), addresses)
-	cfg := master.Config{Name: m.name, Version: version.Version, Listen: m.listen, TLS: pki.ServerConfig(source, ca.Cert),
+	cfg := master.Config{Name: m.name, Version: version.Version, Listen: m.listen, Units: unitgen.Changes, TLS: pki.ServerConfig(source, ca.Cert),
 		AgentTLS: pki.ClientConfig(source, ca.Cert), AgentPort: agentPort, CA: ca, Domain: api.Hostname(m.domain)}
 	if cfg.Secrets, err = seal.EnsureKey(filepath.Join(m.dir, "secret.key")); err != nil {
 		return master.Config{}, err

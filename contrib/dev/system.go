@@ -25,6 +25,7 @@ import (
 	"gearmesh.dev/master"
 	"gearmesh.dev/master/store/etcd"
 	"gearmesh.dev/mesh"
+	"gearmesh.dev/unitgen"
 )
 
 // listen is where the development master serves.
@@ -43,7 +44,7 @@ func system(ctx context.Context, hosts int, log *slog.Logger) error {
 	}
 	defer s.Close()
 	source := ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")})
-	m, err := master.New(master.Config{Name: "dev", Version: "dev", Listen: listen, TLS: pki.ServerConfig(source, ca.Cert),
+	m, err := master.New(master.Config{Name: "dev", Version: "dev", Listen: listen, Units: unitgen.Changes, TLS: pki.ServerConfig(source, ca.Cert),
 		AgentTLS: pki.ClientConfig(source, ca.Cert), CA: ca, People: []master.Person{{Name: "dev", TokenHash: pki.HashSecret(token)}}}, s, log)
 	if err != nil {
 		return err

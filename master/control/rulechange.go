@@ -1,0 +1,135 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"gearmesh.dev/api"
+)
+
+// RuleChanges compares how two forecasts end: the links of pods that run on, the host ports of each host, and
+// the host names of the routers. start has the pods that there are now.
+func RuleChanges(start []api.Pod, without, with Forecast) []api.RuleChange {
+	now := map[api.UID]bool{}
+	for i := range start {
+		now[start[i].Metadata.UID] = true
+	}
+	before, after := laid(now, without.End.Pods), laid(now, with.End.Pods)
+	out := linkChanges(now, before, after, with.End.Pods)
+	out = append(out, hostPortChanges(before, after)...)
+	return append(out, aliasChanges(Directory(without.End, nil).Aliases, Directory(with.End, nil).Aliases)...)
+}
+
+// rules is what pods mean for rules: where links on a service lead, and the ports of a host.
+type rules struct {
+	backends map[serviceKey][]string
+	ports    map[api.Name][]string
+}
+
+// laid gives the rules for pods. Those that are not there yet have no name.
+func laid(now map[api.UID]bool, pods []api.Pod) rules {
+	r := rules{map[serviceKey][]string{}, map[api.Name][]string{}}
+	for i := range pods {
+		p := &pods[i]
+		if p.Spec.Host == "" || p.Metadata.Deleting {
+			continue
+		}
+		k, name := serviceKey{p.Metadata.Project, p.Spec.Service}, string(p.Metadata.Name)
+		if !now[p.Metadata.UID] {
+			name = fmt.Sprintf("new pod of %s", p.Spec.Service)
+		}
+		r.backends[k] = append(r.backends[k], fmt.Sprintf("%s on %s", name, p.Spec.Host))
+		for _, port := range p.Spec.Template.Ports {
+			r.ports[p.Spec.Host] = append(r.ports[p.Spec.Host], fmt.Sprintf("%s/%s %s", p.Metadata.Project, name, port.Name))
+		}
+	}
+	for _, list := range r.backends {
+		slices.Sort(list)
+	}
+	return r
+}
+
+// linkChanges gives the links that lead elsewhere, of pods that run on.
+func linkChanges(now map[api.UID]bool, before, after rules, pods []api.Pod) []api.RuleChange {
+	var out []api.RuleChange
+	for i := range pods {
+		p := &pods[i]
+		if !now[p.Metadata.UID] || p.Spec.Host == "" || p.Metadata.Deleting {
+			continue
+		}
+		seen := map[api.Name]bool{}
+		for _, l := range p.Spec.Template.Links {
+			k := serviceKey{p.Metadata.Project, l.Service}
+			if seen[l.Service] || slices.Equal(before.backends[k], after.backends[k]) {
+				continue
+			}
+			seen[l.Service] = true
+			out = append(out, api.RuleChange{Host: p.Spec.Host, Project: p.Metadata.Project, Pod: p.Metadata.Name,
+				What: "link " + string(l.Service), Old: before.backends[k], New: after.backends[k]})
+		}
+	}
+	slices.SortFunc(out, func(a, b api.RuleChange) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.What, b.What))
+	})
+	return out
+}
+
+// hostPortChanges gives the ports that a host would open and close.
+func hostPortChanges(before, after rules) []api.RuleChange {
+	all := maps.Clone(before.ports)
+	maps.Copy(all, after.ports)
+	var out []api.RuleChange
+	for _, host := range slices.Sorted(maps.Keys(all)) {
+		gone, come := beyond(before.ports[host], after.ports[host]), beyond(after.ports[host], before.ports[host])
+		if len(gone)+len(come) > 0 {
+			out = append(out, api.RuleChange{Host: host, What: "host ports", Old: gone, New: come})
+		}
+	}
+	return out
+}
+
+// aliasChanges gives the host names that the routers would send elsewhere.
+func aliasChanges(before, after []api.AliasEntry) []api.RuleChange {
+	say := func(list []api.AliasEntry) map[string]string {
+		out := map[string]string{}
+		for _, a := range list {
+			out[string(a.Host)] = fmt.Sprintf("%s/%s %s", a.Project, a.Service, a.Port)
+		}
+		return out
+	}
+	was, will := say(before), say(after)
+	all := maps.Clone(was)
+	maps.Copy(all, will)
+	var out []api.RuleChange
+	for _, host := range slices.Sorted(maps.Keys(all)) {
+		if was[host] != will[host] {
+			out = append(out, api.RuleChange{What: "alias " + host, Old: some(was[host]), New: some(will[host])})
+		}
+	}
+	return out
+}
+
+// beyond gives the elements of a beyond those of b, each as often as there are more, sorted.
+func beyond(a, b []string) []string {
+	n := map[string]int{}
+	for _, s := range b {
+		n[s]++
+	}
+	var out []string
+	for _, s := range a {
+		if n[s]--; n[s] < 0 {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func some(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
