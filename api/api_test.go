@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -273,28 +272,5 @@ func TestApplyKeepsAHostsNewerWord(t *testing.T) {
 		if got.Directory.Endpoints[0].Seq != 7 {
 			t.Errorf("full %t: the master's older endpoints replaced the host's own", full)
 		}
-	}
-}
-
-func TestLinkTargets(t *testing.T) {
-	at := netip.MustParseAddrPort
-	d := Directory{Services: []ServiceEntry{{Project: "p", Name: "db", Ports: []Port{{Name: "sql"}}}, {Project: "p", Name: "old", Ports: []Port{{Name: "sql"}}}},
-		Endpoints: []HostEndpoints{
-			{Host: "h2", Endpoints: []Endpoint{{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.2:20001"), Ready: true}}},
-			{Host: "h1", Endpoints: []Endpoint{
-				{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.1:20001"), Ready: true},
-				{Project: "p", Service: "db", Port: "sql", Address: at("10.0.0.1:20002")},
-				{Project: "q", Service: "db", Port: "sql", Address: at("10.0.0.1:20003"), Ready: true}}}}}
-	got := d.LinkTargets("p", []Link{{Service: "db", LocalPort: 5432, Protocol: TCP}, {Service: "old", LocalPort: 5432, Protocol: TCP}})
-	want := []LinkTarget{
-		{Service: "db", Local: netip.MustParseAddr("127.1.0.1"), Port: 5432, Protocol: TCP, Localhost: true,
-			Backends: []netip.AddrPort{at("10.0.0.1:20001"), at("10.0.0.2:20001")}},
-		{Service: "old", Local: netip.MustParseAddr("127.1.0.2"), Port: 5432, Protocol: TCP}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v\nwant %+v", got, want)
-	}
-	down := d.Alive(func(h Name) bool { return h == "h2" }).LinkTargets("p", []Link{{Service: "db", LocalPort: 1}})
-	if n := len(down[0].Backends); n != 1 {
-		t.Errorf("with h2 down there are %d backends, want 1", n)
 	}
 }

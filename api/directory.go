@@ -20,6 +20,8 @@ type ServiceEntry struct {
 	Project Name   `json:"project"`
 	Name    Name   `json:"name"`
 	Ports   []Port `json:"ports,omitempty"`
+	Offers  []Name `json:"offers,omitempty" doc:"Projects that may link to it"`
+	Linked  bool   `json:"linked,omitempty" doc:"All pods of its project are linked to it"`
 }
 
 // HostEntry is a host as others see it.
@@ -27,6 +29,7 @@ type HostEntry struct {
 	Name    Name       `json:"name"`
 	Address netip.Addr `json:"address"`
 	Router  bool       `json:"router,omitempty"`
+	Zone    Name       `json:"zone,omitempty" doc:"Its label zone"`
 }
 
 // AliasEntry is an alias in force.
@@ -55,6 +58,8 @@ type Endpoint struct {
 	Protocol Protocol       `json:"protocol"`
 	Address  netip.AddrPort `json:"address"`
 	Ready    bool           `json:"ready"`
+	Public   bool           `json:"public,omitempty" doc:"Everybody may connect to it"`
+	Weight   int            `json:"weight,omitempty" doc:"Of the pod; 100 when left out"`
 }
 
 // Alive gives the directory without the endpoints of the hosts that are down: what links, DNS

@@ -12,6 +12,9 @@ const HostLabel = "host"
 // RouterLabel is the host label that makes a host run a router, with the value "true".
 const RouterLabel = "router"
 
+// ZoneLabel is the host label that names its failure domain, such as a rack: links with nearest go by it.
+const ZoneLabel = "zone"
+
 // Host is a machine that runs an agent.
 type Host struct {
 	Header

@@ -1,43 +1,216 @@
 package api
 
-import "net/netip"
+import (
+	"cmp"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+)
 
 // LinkTarget is one link of a pod as the kernel shall carry it: connections to a loopback
 // address and port go to one of the backends. Without backends they are refused at once.
 type LinkTarget struct {
 	Service   Name             `json:"service" doc:"Also the name that resolves to Local in the pod"`
+	Project   Name             `json:"project,omitempty" doc:"Of the service, when it is another one than the pod's"`
+	PortName  Name             `json:"portName,omitempty" doc:"The service's port, once it is known"`
 	Local     netip.Addr       `json:"local" doc:"Loopback address of this link alone, such as 127.1.0.1"`
 	Port      uint16           `json:"port" doc:"On Local, and on 127.0.0.1 when Localhost"`
 	Protocol  Protocol         `json:"protocol"`
 	Localhost bool             `json:"localhost" doc:"127.0.0.1:Port is this link's too; the first link with a port has it"`
 	Retarget  Retarget         `json:"retarget"`
+	MaxDrain  Duration         `json:"maxDrain,omitempty"`
+	Mode      LinkMode         `json:"mode,omitempty"`
 	Backends  []netip.AddrPort `json:"backends,omitempty" doc:"Sorted; host addresses and host ports"`
+	Weights   []int            `json:"weights,omitempty" doc:"Of each backend; none when all are the same"`
+	Reason    Reason           `json:"reason,omitempty" doc:"Why there is no backend"`
 }
 
-// LinkTargets resolves a pod's links in the directory, in the order they stand in the template.
-// Links to one service share a loopback address.
-func (d Directory) LinkTargets(project Name, links []Link) []LinkTarget {
+// Resolver resolves links on one host. Making one costs as much as the cluster is large; a link then costs as much
+// as it has backends.
+type Resolver struct {
+	host, zone Name
+	zones      map[Name]Name // of hosts
+	services   map[serviceID]ServiceEntry
+	auto       map[Name][]ServiceEntry // services of projects that link all of theirs, sorted
+	backends   map[portID][]backend
+}
+
+type serviceID struct{ project, service Name }
+
+type portID struct {
+	serviceID
+	port Name
+}
+
+// backend is a ready endpoint, as links choose among them.
+type backend struct {
+	host   Name
+	at     netip.AddrPort
+	pod    Name
+	weight int
+}
+
+// Resolver gives the resolver of a host; the empty name is for a host that is none of the cluster's.
+func (d Directory) Resolver(host Name) *Resolver {
+	r := &Resolver{host: host, zones: map[Name]Name{}, services: map[serviceID]ServiceEntry{}, auto: map[Name][]ServiceEntry{}, backends: map[portID][]backend{}}
+	for _, h := range d.Hosts {
+		r.zones[h.Name] = h.Zone
+	}
+	r.zone = r.zones[host]
+	for _, s := range d.Services {
+		r.services[serviceID{s.Project, s.Name}] = s
+		if s.Linked {
+			r.auto[s.Project] = append(r.auto[s.Project], s)
+		}
+	}
+	for _, h := range d.Endpoints {
+		for _, e := range h.Endpoints {
+			if e.Ready {
+				id := portID{serviceID{e.Project, e.Service}, e.Port}
+				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.Pod, cmp.Or(e.Weight, DefaultWeight)})
+			}
+		}
+	}
+	return r
+}
+
+// Targets resolves the links of a pod: those of its template in the order they stand there, then those that its project gives
+// every pod. Links to one service share a loopback address.
+func (r *Resolver) Targets(project, pod Name, links []Link) []LinkTarget {
 	type local struct {
 		port     uint16
 		protocol Protocol
 	}
-	owned, addrs := map[local]bool{}, map[Name]netip.Addr{}
+	owned, addrs := map[local]bool{}, map[serviceID]netip.Addr{}
 	var out []LinkTarget
 	for _, l := range links {
-		if _, ok := addrs[l.Service]; !ok {
-			addrs[l.Service] = linkAddr(len(addrs) + 1)
+		id := serviceID{l.In(project), l.Service}
+		if _, ok := addrs[id]; !ok {
+			addrs[id] = linkAddr(len(addrs) + 1)
 		}
 		at := local{l.LocalPort, l.Protocol}
-		t := LinkTarget{Service: l.Service, Local: addrs[l.Service], Port: l.LocalPort, Protocol: l.Protocol,
-			Localhost: !owned[at], Retarget: l.Retarget}
-		for _, e := range d.Backends(project, l.Service, l.Port) {
-			t.Backends = append(t.Backends, e.Address)
-		}
+		t := r.target(project, pod, l)
+		t.Local, t.Localhost = addrs[id], !owned[at]
 		owned[at] = true
 		out = append(out, t)
+	}
+	return append(out, r.given(project, pod, addrs)...)
+}
+
+// Gives tells whether the project's pods have links that their templates do not name.
+func (r *Resolver) Gives(project Name) bool { return len(r.auto[project]) > 0 }
+
+// given gives the links to all services of the project that no link of the template is about: each port of a service
+// at its own number, on a loopback address alone.
+func (r *Resolver) given(project, pod Name, said map[serviceID]netip.Addr) []LinkTarget {
+	var out []LinkTarget
+	taken := map[netip.Addr]bool{}
+	for _, s := range r.auto[project] {
+		at := givenAddr(s.Name)
+		for taken[at] {
+			at = at.Next()
+		}
+		taken[at] = true // also when it is not used: the addresses of the others must not depend on the pod
+		if _, ok := said[serviceID{project, s.Name}]; ok {
+			continue
+		}
+		for _, p := range s.Ports {
+			t := r.target(project, pod, Link{Service: s.Name, Port: p.Name, LocalPort: p.Port, Protocol: p.Protocol, Retarget: Drain})
+			t.Local = at
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// target resolves one link, but for its place in the pod.
+func (r *Resolver) target(project, pod Name, l Link) LinkTarget {
+	id := serviceID{l.In(project), l.Service}
+	t := LinkTarget{Service: l.Service, PortName: l.Port, Port: l.LocalPort, Protocol: l.Protocol, Retarget: l.Retarget, MaxDrain: l.MaxDrain, Mode: l.Mode}
+	if id.project != project {
+		t.Project = id.project
+	}
+	s, ok := r.services[id]
+	if ok && id.project != project && !slices.Contains(s.Offers, project) || !ok && id.project != project {
+		t.Reason = ReasonNotOffered // a service that does not exist looks the same
+		return t
+	}
+	if p, ok := s.PortNamed(l.Port); ok {
+		t.PortName = p.Name
+	}
+	chosen := r.choose(r.backends[portID{id, t.PortName}], project, pod, l)
+	for _, b := range chosen {
+		t.Backends = append(t.Backends, b.at)
+	}
+	if l.Balance == BalanceWeighted {
+		t.Weights = weights(chosen)
+	}
+	if len(chosen) == 0 {
+		t.Reason = ReasonNoBackend
+	}
+	return t
+}
+
+// choose gives the backends that a link may use, sorted by address.
+func (r *Resolver) choose(all []backend, project, pod Name, l Link) []backend {
+	if l.Nearest {
+		all = r.near(all)
+	}
+	if l.Balance == BalanceSticky && len(all) > 0 {
+		all = []backend{slices.MaxFunc(all, func(a, b backend) int {
+			return cmp.Or(cmp.Compare(affinity(project, pod, a.pod), affinity(project, pod, b.pod)), cmp.Compare(a.pod, b.pod))
+		})}
+	}
+	return slices.SortedFunc(slices.Values(all), func(a, b backend) int { return a.at.Compare(b.at) })
+}
+
+// near gives the backends on the pod's own host; else those in its zone; else all.
+func (r *Resolver) near(all []backend) []backend {
+	if here := keep(all, func(b backend) bool { return b.host == r.host }); len(here) > 0 {
+		return here
+	}
+	if zone := keep(all, func(b backend) bool { return r.zone != "" && r.zones[b.host] == r.zone }); len(zone) > 0 {
+		return zone
+	}
+	return all
+}
+
+func keep(all []backend, want func(backend) bool) []backend {
+	return slices.DeleteFunc(slices.Clone(all), func(b backend) bool { return !want(b) })
+}
+
+// affinity is how well two pods go together: each of many pods has a favourite of its own, and only the pods whose favourite
+// goes away choose anew (rendezvous hashing, Thaler and Ravishankar 1998).
+func affinity(project, pod, backend Name) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(string(project) + "/" + string(pod) + "/" + string(backend))) // a hash takes everything
+	return mix(h.Sum64())
+}
+
+// mix spreads a change in a few bits over all of them (the last step of MurmurHash3): names of pods differ in their last letters
+// only, and FNV alone would give nearly all pods one favourite.
+func mix(h uint64) uint64 {
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+func weights(of []backend) []int {
+	out := make([]int, len(of))
+	for i, b := range of {
+		out[i] = b.weight
 	}
 	return out
 }
 
 // linkAddr gives the loopback address of a pod's nth linked service, n from 1: 127.1.n>>8.n&255.
 func linkAddr(n int) netip.Addr { return netip.AddrFrom4([4]byte{127, 1, byte(n >> 8), byte(n)}) }
+
+// givenAddr gives the loopback address of a service of the pod's own project, of 127.64.0.0/10: by its name, so that
+// it stays while other services come and go.
+func givenAddr(service Name) netip.Addr {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(service)) // a hash takes everything
+	n := h.Sum32()
+	return netip.AddrFrom4([4]byte{127, 64 | byte(n>>16)&63, byte(n >> 8), byte(n)&0x7f + 1})
+}

@@ -52,6 +52,8 @@ const (
 const (
 	ReasonHostnameTaken Reason = "HostnameTaken" // an older alias owns the host name
 	ReasonNoService     Reason = "NoService"     // the service or port does not exist
+	ReasonNoBackend     Reason = "NoBackend"     // no pod of the service is ready
+	ReasonNotOffered    Reason = "NotOffered"    // no such service offers itself to this project
 	ReasonProgressing   Reason = "Progressing"   // pods are on their way
 	ReasonBrake         Reason = "MassFailure"   // more than half of the hosts vanished together: nothing is moved
 )

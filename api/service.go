@@ -11,6 +11,9 @@ type ProjectSpec struct {
 	Description string `json:"description,omitempty" doc:"For people" maxLength:"1024"`
 	Policy      Policy `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"What the project's containers may have of their hosts; restricted when left out"`
 
+	LinkServices bool    `json:"linkServices,omitempty" doc:"Every pod of the project reaches every service of it by name, without saying so under links"`
+	Egress       *Egress `json:"egress,omitempty" doc:"What the project's pods may connect to outside of the mesh; everything when left out"`
+
 	Registries []Registry `json:"registries,omitempty" doc:"Registries that want a name and a password; taken by pods that are made from then on" maxItems:"32"`
 }
 
@@ -26,6 +29,7 @@ type ServiceSpec struct {
 	Replicas  *int       `json:"replicas,omitempty" doc:"Pods that should run; 1 when left out" minimum:"0" maximum:"10000"`
 	Placement Placement  `json:"placement,omitzero" doc:"Which hosts the pods may run on"`
 	Aliases   []Hostname `json:"aliases,omitempty" doc:"Host names that the routers send to the service's first port" maxItems:"100"`
+	Offers    []Name     `json:"offers,omitempty" doc:"Projects whose services may link to this one" maxItems:"256"`
 	PodTemplate
 }
 
@@ -39,6 +43,8 @@ type PodTemplate struct {
 	Env        map[string]string `json:"env,omitempty" doc:"Environment of every container of the pod; a container's own wins"`
 	Links      []Link            `json:"links,omitempty" doc:"Services that the pod reaches on localhost" maxItems:"64"`
 	Ports      []Port            `json:"ports,omitempty" doc:"Ports that the pod serves; each gets a port of the host" maxItems:"64"`
+	Weight     int               `json:"weight,omitempty" doc:"Share of the connections that a pod gets over links with balance weighted; 100 when left out" minimum:"1" maximum:"1000"`
+	Egress     *Egress           `json:"egress,omitempty" doc:"What the pod may connect to outside of the mesh; what the project says when left out"`
 	PodOptions
 }
 
@@ -115,24 +121,6 @@ type Port struct {
 	Port     uint16   `json:"port" doc:"What the container listens on" minimum:"1" maximum:"65535" example:"8080"`
 	Protocol Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
 	Public   bool     `json:"public,omitempty" doc:"Accept connections from anywhere, not from hosts of the mesh alone"`
-}
-
-// Retarget says what becomes of open connections when a link's backends change.
-type Retarget string
-
-// The retarget policies.
-const (
-	Drain Retarget = "drain" // open connections stay with the old backend
-	Cut   Retarget = "cut"   // open connections are reset, so that clients reconnect at once
-)
-
-// Link makes another service appear on the pod's localhost.
-type Link struct {
-	Service   Name     `json:"service" doc:"The service linked to" example:"db"`
-	Port      Name     `json:"port,omitempty" doc:"Name of the service's port; its first when left out"`
-	LocalPort uint16   `json:"localPort,omitempty" doc:"Port on localhost; needed, since links are laid before the target exists" minimum:"1" maximum:"65535" example:"5432"`
-	Protocol  Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
-	Retarget  Retarget `json:"retarget,omitempty" enum:"drain,cut" doc:"What open connections do when backends change; drain when left out"`
 }
 
 // Placement is which hosts a service's pods may run on.

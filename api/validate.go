@@ -25,7 +25,7 @@ func (h *Header) defaultVersion() {
 }
 
 // Default implements Resource.
-func (p *Project) Default() { p.defaultVersion() }
+func (p *Project) Default() { p.defaultVersion(); p.Spec.Egress.defaults() }
 
 // Validate implements Resource.
 func (p *Project) Validate() []Fault {
@@ -36,6 +36,7 @@ func (p *Project) Validate() []Fault {
 	}
 	f.add("spec.description", plainText(p.Spec.Description))
 	f.add("spec.policy", p.Spec.Policy.Validate())
+	f.egress("spec.egress", p.Spec.Egress)
 	f.registries("spec.registries", p.Spec.Registries)
 	return f
 }
@@ -98,6 +99,7 @@ func (s *Service) Default() {
 
 // Default fills in what a template leaves out.
 func (t *PodTemplate) Default() {
+	t.Egress.defaults()
 	for i := range t.InitContainers {
 		t.InitContainers[i].defaults(false)
 	}
@@ -112,11 +114,7 @@ func (t *PodTemplate) Default() {
 		p.Protocol = p.Protocol.orTCP()
 	}
 	for i := range t.Links {
-		l := &t.Links[i]
-		l.Protocol = l.Protocol.orTCP()
-		if l.Retarget == "" {
-			l.Retarget = Drain
-		}
+		t.Links[i].defaults()
 	}
 }
 
@@ -163,6 +161,9 @@ func (s *Service) Validate() []Fault {
 	if len(s.Spec.Aliases) > 0 && len(s.Spec.Ports) == 0 {
 		f.addf("spec.aliases", "the service has no port that an alias could lead to; add one under spec.ports")
 	}
+	f.unique("spec.offers", len(s.Spec.Offers), func(i int) (string, error) {
+		return string(s.Spec.Offers[i]), s.Spec.Offers[i].Validate()
+	})
 	f.template("spec", &s.Spec.PodTemplate)
 	return f
 }
@@ -207,24 +208,12 @@ func (f *faults) template(at string, t *PodTemplate) {
 		return fmt.Sprintf("%d/%s", p.Port, p.Protocol), socket(p.Port, p.Protocol)
 	})
 	f.links(at+".links", t.Links)
+	f.egress(at+".egress", t.Egress)
+	if t.Weight < 0 || t.Weight > 1000 {
+		f.addf(at+".weight", "is %d; 1 to 1000 are allowed", t.Weight)
+	}
 	f.weight(at+".cpuWeight", t.CPUWeight)
 	f.weight(at+".ioWeight", t.IOWeight)
-}
-
-func (f *faults) links(at string, links []Link) {
-	for i, l := range links {
-		f.add(fmt.Sprintf("%s[%d].service", at, i), l.Service.Validate())
-		if l.Port != "" {
-			f.add(fmt.Sprintf("%s[%d].port", at, i), l.Port.Validate())
-		}
-		if l.Retarget != "" && l.Retarget != Drain && l.Retarget != Cut {
-			f.addf(fmt.Sprintf("%s[%d].retarget", at, i), "%q is not known; write drain or cut", l.Retarget)
-		}
-	}
-	f.unique(at, len(links), func(i int) (string, error) {
-		l := links[i]
-		return fmt.Sprintf("service %s, port %d/%s", l.Service, l.LocalPort, l.Protocol), socket(l.LocalPort, l.Protocol)
-	})
 }
 
 func (f *faults) container(at string, c *Container, t *PodTemplate) {

@@ -70,9 +70,9 @@ func table() *Table {
 	d, t := shop(), NewTable(podNet)
 	t.SetZone(NewZone(d, Options{PodNet: podNet}), d.Hosts)
 	t.SetPods(map[netip.Addr]Pod{
-		ip("10.127.0.2"): NewPod(DefaultDomain, d, "shop", []api.Link{
-			{Service: "db", LocalPort: 5432, Protocol: api.TCP}, {Service: "later", Port: "http", LocalPort: 80, Protocol: api.TCP}}),
-		ip("10.127.0.3"): NewPod(DefaultDomain, d, "other", nil),
+		ip("10.127.0.2"): NewPod(DefaultDomain, "shop", d.Resolver("n1").Targets("shop", "pod", []api.Link{
+			{Service: "db", LocalPort: 5432, Protocol: api.TCP}, {Service: "later", Port: "http", LocalPort: 80, Protocol: api.TCP}})),
+		ip("10.127.0.3"): NewPod(DefaultDomain, "other", nil),
 	})
 	return t
 }

@@ -1,6 +1,8 @@
 package dnsd
 
 import (
+	"bytes"
+	"cmp"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -30,45 +32,58 @@ type Pod struct {
 
 // NewPod gives a pod's view of its links: SERVICE.PROJECT.DOMAIN is the link's loopback address,
 // also before the service exists; SRV records have the link's port.
-func NewPod(domain api.Hostname, d api.Directory, project api.Name, links []api.Link) Pod {
+func NewPod(domain api.Hostname, project api.Name, links []api.LinkTarget) Pod {
 	z := &Zone{suffix: "." + string(domain) + ".", nodes: map[string]*node{}}
-	services := api.Directory{Services: d.Services} // LinkTargets would look for backends too
-	for i, t := range services.LinkTargets(project, links) {
-		name := string(t.Service) + "." + string(project) + z.suffix
-		port := links[i].Port
-		if s, ok := services.Service(project, t.Service); ok && port == "" {
-			p, _ := s.PortNamed("")
-			port = p.Name
-		}
+	for _, t := range links {
+		in := cmp.Or(t.Project, project)
+		name := string(t.Service) + "." + string(in) + z.suffix
 		to := target{name, t.Port, t.Local}
-		n := z.at(name, project)
+		n := z.at(name, in)
 		n.addrs, n.targets = []netip.Addr{t.Local}, append(n.targets, to)
-		if port != "" {
-			p := z.port(project, t.Service, port, t.Protocol)
+		if t.PortName != "" {
+			p := z.port(in, t.Service, t.PortName, t.Protocol)
 			p.addrs, p.targets = n.addrs, append(p.targets, to)
 		}
 	}
 	return Pod{Project: project, links: z.nodes}
 }
 
-// find gives a name as the asker sees it.
-func (v View) find(name string) *node {
+// find gives a name as the asker sees it. nearest.SERVICE.PROJECT.DOMAIN, and the names of ports below
+// it, are those of the service, with near set.
+func (v View) find(name []byte) (n *node, near bool) {
+	if n := v.named(name); n != nil {
+		return n, false
+	}
+	var base [4 * maxName]byte
+	if at := bytes.Index(name, []byte(nearestLabel)); at == 0 || at > 0 && name[0] == '_' && name[at-1] == '.' {
+		n = v.named(append(append(base[:0], name[:at]...), name[at+len(nearestLabel):]...))
+	}
+	if n == nil || !n.service {
+		return nil, false
+	}
+	return n, true
+}
+
+// named gives the node of a name.
+func (v View) named(name []byte) *node {
 	if v.Pod == nil {
-		return v.Zone.nodes[name]
+		return v.Zone.nodes[string(name)]
 	}
-	if n, ok := v.Pod.links[name]; ok && len(n.addrs) > 0 {
+	link := v.Pod.links[string(name)]
+	if link != nil && len(link.addrs) > 0 {
+		return link
+	}
+	if n, ok := v.Zone.nodes[string(name)]; ok && (n.project == "" || n.project == v.Pod.Project) {
 		return n
 	}
-	if n, ok := v.Zone.nodes[name]; ok && (n.project == "" || n.project == v.Pod.Project) {
-		return n
-	}
-	return v.Pod.links[name]
+	return link
 }
 
 // Table is a Source that the agent fills: zones and pods are swapped whole.
 type Table struct {
 	podNet  netip.Prefix
 	gateway netip.Addr // the host itself, as pods see it
+	nobody  *Pod       // an address in podNet that no pod has
 
 	mu  sync.Mutex // for writers
 	now atomic.Pointer[state]
@@ -86,12 +101,14 @@ var _ Source = (*Table)(nil)
 // NewTable makes an empty table. Askers in podNet are pods, but for its first address, which is the
 // host's own; those on loopback and at the addresses of hosts are hosts; all others are strangers.
 func NewTable(podNet netip.Prefix) *Table {
-	t := &Table{podNet: podNet.Masked(), gateway: podNet.Masked().Addr().Next()}
+	t := &Table{podNet: podNet.Masked(), gateway: podNet.Masked().Addr().Next(), nobody: &Pod{}}
 	t.now.Store(&state{})
 	return t
 }
 
-// SetZone swaps the zone; hosts are the cluster's, whose resolvers may ask for other names.
+// SetZone swaps the zone; hosts are the cluster's, whose resolvers may ask for other names. A zone that
+// says what the last one did is not taken, so that its packed answers and its serial stay; one that says
+// something else gets a higher serial.
 func (t *Table) SetZone(z *Zone, hosts []api.HostEntry) {
 	at := make(map[netip.Addr]bool, len(hosts))
 	for _, h := range hosts {
@@ -99,7 +116,14 @@ func (t *Table) SetZone(z *Zone, hosts []api.HostEntry) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.now.Store(&state{zone: z, hosts: at, pods: t.now.Load().pods})
+	old := t.now.Load()
+	switch {
+	case z.same(old.zone):
+		z = old.zone
+	case old.zone != nil:
+		z = z.after(old.zone.serial)
+	}
+	t.now.Store(&state{zone: z, hosts: at, pods: old.pods})
 }
 
 // SetPods swaps the pods of this host, by their address. A pod must be there before it runs: an
@@ -126,7 +150,7 @@ func (t *Table) View(asker netip.Addr) View {
 		if p, ok := s.pods[asker]; ok {
 			return View{Zone: s.zone, Pod: p, Recurse: true}
 		}
-		return View{Zone: s.zone, Pod: &Pod{}, Recurse: true}
+		return View{Zone: s.zone, Pod: t.nobody, Recurse: true}
 	default:
 		return View{Zone: s.zone}
 	}

@@ -192,6 +192,7 @@ const (
 
 // Run works until ctx ends. It stops nothing that runs: pods do not need the agent.
 func (a *Agent) Run(ctx context.Context) error {
+	a.mendPlaces()
 	g, ctx := errgroup.WithContext(ctx)
 	loops := map[*loop.Kick]struct {
 		period time.Duration

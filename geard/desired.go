@@ -1,7 +1,6 @@
 package geard
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
@@ -47,19 +47,17 @@ const (
 // is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
 func openMemory(dir string, log *slog.Logger) (*memory, error) {
 	m := &memory{path: filepath.Join(dir, "desired.json"), log: log, changed: loop.NewKick()}
-	data, err := os.ReadFile(m.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	err := atomicfile.ReadSummed(m.path, podstate.DesiredLimit, &m.state)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return m, nil
-	}
-	if err != nil {
+	case !podstate.Damaged(err):
 		return nil, fmt.Errorf("reading the desired state: %w", err)
 	}
-	if err := json.Unmarshal(data, &m.state); err != nil {
-		m.state = api.Desired{}
-		log.Error("the desired state on disk cannot be read; it is put aside and asked for again", "file", m.path, "err", err)
-		if err := os.Rename(m.path, m.path+".corrupt"); err != nil {
-			return nil, fmt.Errorf("putting the unreadable desired state aside: %w", err)
-		}
+	m.state = api.Desired{}
+	log.Error("the desired state on disk cannot be read; it is put aside and asked for again", "file", m.path, "err", err)
+	if err := os.Rename(m.path, m.path+".corrupt"); err != nil {
+		return nil, fmt.Errorf("putting the unreadable desired state aside: %w", err)
 	}
 	return m, nil
 }
@@ -118,7 +116,7 @@ func (m *memory) flush() error {
 
 func (m *memory) writeLocked(next api.Desired) error {
 	next.Secrets = nil // they are kept with their pods, sealed (package secrets)
-	if err := atomicfile.WriteJSON(m.path, next, 0o600); err != nil {
+	if err := atomicfile.WriteSummed(m.path, next, 0o600); err != nil {
 		return fmt.Errorf("keeping the desired state: %w", err)
 	}
 	m.unsaved = false

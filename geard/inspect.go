@@ -80,6 +80,7 @@ func hostTask(t Task, h held, desired []api.Pod) api.HostTask {
 func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expected, []api.UID, error) {
 	want := Expected{Rules: HostRules{Address: a.cfg.Address, Members: a.members()}}
 	var picked []api.UID
+	resolver := a.resolver()
 	for uid, h := range disk {
 		if h.pod == nil {
 			continue
@@ -88,7 +89,7 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 		if p, ok := a.mem.pod(uid); ok && p.Metadata.Deleting || !pick(uid) {
 			continue
 		}
-		links, err := a.wantedLinks(*h.pod)
+		links, err := a.wantedLinks(resolver, *h.pod)
 		if err != nil {
 			return want, nil, err
 		}
@@ -100,12 +101,9 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 }
 
 // wantedLinks resolves a pod's links. A host that has lost its directory goes by what the pod's own files say.
-func (a *Agent) wantedLinks(p api.Pod) ([]api.LinkTarget, error) {
-	if len(p.Spec.Template.Links) == 0 {
-		return nil, nil
-	}
+func (a *Agent) wantedLinks(r *api.Resolver, p api.Pod) ([]api.LinkTarget, error) {
 	if len(a.mem.get().Directory.Hosts) > 0 {
-		return a.linkTargets(p), nil
+		return linkTargets(r, p), nil
 	}
 	links, err := a.cfg.Dirs.LoadLinks(p.Metadata.UID)
 	if podstate.Missing(err) {

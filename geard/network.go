@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,12 +25,12 @@ func (a *Agent) network(ctx context.Context) {
 		a.condition(reasonNetwork, err)
 		return
 	}
-	down := a.downAddresses()
+	down, resolver := a.downAddresses(), a.resolver()
 	g := errgroup.Group{}
 	g.SetLimit(relinkers)
 	for _, h := range disk {
-		if h.pod != nil {
-			g.Go(func() error { return a.relink(ctx, *h.pod, h.net, down) })
+		if h.pod != nil && a.hasLinks(resolver, *h.pod) {
+			g.Go(func() error { return a.relink(ctx, resolver, *h.pod, h.net, down) })
 		}
 	}
 	links := g.Wait()
@@ -38,9 +40,9 @@ func (a *Agent) network(ctx context.Context) {
 // reasonNetwork is the condition of a host whose rules could not be laid.
 const reasonNetwork = api.Reason("NetworkRules")
 
-func (a *Agent) relink(ctx context.Context, pod api.Pod, net podstate.Net, down func(netip.Addr) bool) error {
+func (a *Agent) relink(ctx context.Context, r *api.Resolver, pod api.Pod, net podstate.Net, down func(netip.Addr) bool) error {
 	uid := pod.Metadata.UID
-	want, err := a.wantedLinks(pod)
+	want, err := a.wantedLinks(r, pod)
 	if err != nil {
 		return err
 	}
@@ -48,10 +50,17 @@ func (a *Agent) relink(ctx context.Context, pod api.Pod, net podstate.Net, down 
 	w := a.workLocked(uid)
 	known, busy := w.linked, w.busy
 	a.mu.Unlock()
-	if len(want) == 0 || reflect.DeepEqual(known, want) {
+	if known != nil && slices.EqualFunc(known, want, sameTarget) {
 		return nil
 	}
 	old, err := a.cfg.Dirs.LoadLinks(uid)
+	if podstate.Damaged(err) {
+		a.log.Warn("the links of a pod cannot be read and are made anew", "pod", pod.Metadata.Name, "uid", uid, "err", err)
+	}
+	if err == nil && known == nil && len(old)+len(want) == 0 {
+		a.laid(uid, want)
+		return nil
+	}
 	if err != nil || !reflect.DeepEqual(old, want) {
 		if err := a.cfg.Dirs.SaveLinks(uid, want); err != nil {
 			return err
@@ -67,18 +76,36 @@ func (a *Agent) relink(ctx context.Context, pod api.Pod, net podstate.Net, down 
 	if err != nil || busy {
 		return err // while a task makes the namespace, the next pass lays them once more
 	}
-	a.mu.Lock()
-	a.workLocked(uid).linked = want
-	a.mu.Unlock()
+	a.laid(uid, want)
 	return nil
+}
+
+// hasLinks tells whether a pod has links, or had some when its rules were last laid, or whether that is not known.
+func (a *Agent) hasLinks(r *api.Resolver, p api.Pod) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.workLocked(p.Metadata.UID).linked
+	return known == nil || len(known) > 0 || len(p.Spec.Template.Links) > 0 || r.Gives(p.Metadata.Project)
+}
+
+// laid remembers which links a pod's rules carry.
+func (a *Agent) laid(uid api.UID, links []api.LinkTarget) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.workLocked(uid).linked = append([]api.LinkTarget{}, links...) // never nil: nil is not known
 }
 
 // ErrNoNamespace is Relink's answer for a pod that has no network namespace at present.
 var ErrNoNamespace = errors.New("the pod has no network namespace")
 
-func (a *Agent) linkTargets(pod api.Pod) []api.LinkTarget {
-	return a.Directory().LinkTargets(pod.Metadata.Project, pod.Spec.Template.Links)
+// resolver resolves links as the cluster is now.
+func (a *Agent) resolver() *api.Resolver { return a.Directory().Resolver(a.cfg.Name) }
+
+func linkTargets(r *api.Resolver, pod api.Pod) []api.LinkTarget {
+	return r.Targets(pod.Metadata.Project, pod.Metadata.Name, pod.Spec.Template.Links)
 }
+
+func sameTarget(a, b api.LinkTarget) bool { return reflect.DeepEqual(a, b) }
 
 // downAddresses gives a test for the addresses of hosts that the mesh reports as failed.
 func (a *Agent) downAddresses() func(netip.Addr) bool {
@@ -106,6 +133,8 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 			r.Pods = append(r.Pods, h.net)
 		}
 	}
+	// In one order: the same pods are then the same rules.
+	slices.SortFunc(r.Pods, func(x, y podstate.Net) int { return x.Address.Compare(y.Address) })
 	return a.cfg.Machine.HostRules(ctx, r)
 }
 
@@ -113,12 +142,17 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 func (a *Agent) RulesTouched() { a.networkKick.Wake() }
 
 // router starts the router on a host that is labelled for it, and stops it on one that no longer
-// is. A host that the directory does not know yet is left as it is.
+// is. A host that the directory does not know yet is left as it is. Asking systemd costs more than all the rest of
+// a pass, so without a change of the label it is done less often.
 func (a *Agent) router(ctx context.Context) error {
 	for _, h := range a.mem.get().Directory.Hosts {
-		if h.Name == a.cfg.Name {
-			return a.cfg.Machine.Router(ctx, h.Router)
+		if h.Name != a.cfg.Name || h.Router == a.routerOn && time.Since(a.routerAsked) < routerPeriod {
+			continue
 		}
+		if err := a.cfg.Machine.Router(ctx, h.Router); err != nil {
+			return err
+		}
+		a.routerOn, a.routerAsked = h.Router, time.Now()
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 				a.begin(ctx, t, disk[t.UID])
 			}
 			a.tell(disk, actual)
+			a.sayDamaged(disk)
 		}
 	}
 	a.condition(api.ReasonHostError, err)
@@ -182,17 +183,17 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := a.keepSecrets(pod); err != nil {
 		return Because(api.ReasonSecret, err)
 	}
-	net, err := h.net, error(nil)
-	if !net.Address.IsValid() { // a pod whose file is damaged keeps its place: it may be running there
-		net, err = a.place(pod)
+	if h.bad != nil {
+		a.log.Warn("a pod's state is damaged and made anew", "pod", pod.Metadata.Name, "uid", pod.Metadata.UID, "err", h.bad)
 	}
+	net, err := a.placeAgain(pod, h)
 	if err != nil {
 		return Because(api.ReasonNoPorts, err)
 	}
 	if err := failpoint.Hit(failpoint.InstallBeforeSave); err != nil {
 		return err
 	}
-	if err := a.cfg.Dirs.Save(pod, net, a.linkTargets(pod)); err != nil {
+	if err := a.cfg.Dirs.Save(pod, net, linkTargets(a.resolver(), pod)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit(failpoint.InstallAfterSave); err != nil {

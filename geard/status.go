@@ -72,7 +72,8 @@ func endpointsOf(p api.Pod, n podstate.Net, ready bool) []api.Endpoint {
 	var out []api.Endpoint
 	for _, hp := range n.Ports {
 		out = append(out, api.Endpoint{Project: p.Metadata.Project, Service: p.Spec.Service, Pod: p.Metadata.Name, Port: hp.Name,
-			Protocol: hp.Protocol, Address: addrPort(n.HostAddress, hp.HostPort), Ready: ready})
+			Protocol: hp.Protocol, Address: addrPort(n.HostAddress, hp.HostPort), Ready: ready,
+			Public: hp.Public, Weight: p.Spec.Template.Weight})
 	}
 	return out
 }

@@ -179,9 +179,9 @@ func (d *agentDaemon) setNames() {
 	dir := d.agent.Directory()
 	zone := dnsd.NewZone(dir, dnsd.Options{Domain: d.id.Domain, Down: func(h api.Name) bool { return d.mesh.Down(h) && !dir.Detached(h) }, PodNet: podstate.Prefix(), Serial: uint32(time.Now().Unix())})
 	d.names.SetZone(zone, dir.Hosts)
-	pods := map[netip.Addr]dnsd.Pod{}
+	pods, links := map[netip.Addr]dnsd.Pod{}, dir.Resolver(d.id.Name)
 	for addr, p := range d.agent.Pods() {
-		pods[addr] = dnsd.NewPod(d.id.Domain, dir, p.Metadata.Project, p.Spec.Template.Links)
+		pods[addr] = dnsd.NewPod(d.id.Domain, p.Metadata.Project, links.Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links))
 	}
 	d.names.SetPods(pods)
 }

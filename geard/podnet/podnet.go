@@ -40,6 +40,8 @@ type Hooks struct {
 	// Links lays a pod's links in the namespace behind the file netns. Up calls it last, so a namespace
 	// whose Up has returned has its links. fresh says that the namespace was made just now and has no rules at all.
 	Links func(ctx context.Context, netns string, fresh bool, pod netip.Addr, links []api.LinkTarget) error
+	// Say gets a sentence about what was not as it should be and was made good; nil when nobody listens.
+	Say func(text string)
 	// Host lays the host's own rules. Up calls it only when gear0 is not there yet, which is once after
 	// power-on; later the agent looks after them.
 	Host func(ctx context.Context) error
@@ -53,7 +55,7 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err := uid.Validate(); err != nil {
 		return fmt.Errorf("pod network: %w", err)
 	}
-	net, links, err := load(dirs, uid)
+	net, links, err := load(dirs, uid, hooks.say)
 	if err != nil {
 		return err
 	}
@@ -86,8 +88,15 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	return nil
 }
 
-// load reads what Up needs. A pod whose links were never resolved has none.
-func load(dirs podstate.Dirs, uid api.UID) (podstate.Net, []api.LinkTarget, error) {
+func (h Hooks) say(format string, args ...any) {
+	if h.Say != nil {
+		h.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// load reads what Up needs. A pod whose links were never resolved has none. Links that cannot be read do not keep a pod
+// down that may need them for one thing of many, and a host has to come up with no agent: they are resolved again.
+func load(dirs podstate.Dirs, uid api.UID, say func(string, ...any)) (podstate.Net, []api.LinkTarget, error) {
 	net, err := dirs.LoadNet(uid)
 	if err != nil {
 		return net, nil, err
@@ -96,10 +105,18 @@ func load(dirs podstate.Dirs, uid api.UID) (podstate.Net, []api.LinkTarget, erro
 		return net, nil, fmt.Errorf("pod %s has the address %s; want one of %s but %s", uid, net.Address, podstate.Prefix(), podstate.Gateway())
 	}
 	links, err := dirs.LoadLinks(uid)
-	if errors.Is(err, os.ErrNotExist) {
-		return net, nil, nil
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		return net, links, nil
 	}
-	return net, links, err
+	again, findErr := dirs.FindLinks(uid)
+	say("the links of pod %s cannot be read (%v); %d are resolved again from what this host was last told", uid, err, len(again))
+	if findErr != nil {
+		say("connections to links of pod %s are refused until its agent is back: %v", uid, findErr)
+	}
+	if err := dirs.SaveLinks(uid, again); err != nil {
+		say("%v", err) // a full disk must not keep the pod down
+	}
+	return net, again, nil
 }
 
 // Down removes the network of a pod: its veth, its namespace, and the records that would let

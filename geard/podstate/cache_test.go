@@ -1,6 +1,7 @@
 package podstate_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -64,7 +65,7 @@ func TestCacheRemembers(t *testing.T) {
 	if err := os.MkdirAll(dirs.Pod(uid), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := dirs.Save(api.Pod{Header: api.Header{Metadata: api.Metadata{Name: "a", UID: uid}}}, podstate.Net{Domain: "x"}, nil); err != nil {
+	if err := dirs.Save(api.Pod{Header: api.Header{Metadata: api.Metadata{Name: "a", UID: uid}}}, podstate.Net{Address: netip.MustParseAddr("10.127.0.2"), Domain: "x"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	aged(t)

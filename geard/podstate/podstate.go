@@ -5,6 +5,9 @@
 //	STATE/pods/UID/net.json    its address and host ports (Net)
 //	STATE/pods/UID/links.json  its links as they were last resolved ([]api.LinkTarget)
 //	STATE/pods/UID/{hosts,hostname,resolv.conf}  mounted into its containers
+//
+// The JSON files carry a checksum (atomicfile.WriteSummed), and net.json has a copy.
+//
 //	RUN/pods/UID/CONTAINER.json  the state of a container (api.ContainerStatus), written by gear-run
 //
 // STATE is /var/lib/gear and survives a power cut; RUN is /run/gear and does not.
@@ -70,20 +73,28 @@ func (d Dirs) HostRules() string { return filepath.Join(d.State, "agent", "hostr
 
 // LoadPod reads a pod as it was assigned.
 func (d Dirs) LoadPod(uid api.UID) (api.Pod, error) {
-	return load[api.Pod](filepath.Join(d.Pod(uid), "pod.json"))
+	path := filepath.Join(d.Pod(uid), "pod.json")
+	p, err := loadSummed[api.Pod](path)
+	if err == nil {
+		err = checkPod(path, uid, p)
+	}
+	if err != nil {
+		return api.Pod{}, err
+	}
+	return p, nil
 }
 
 // LoadNet reads a pod's network place. Nobody else knows it, so there is a copy for the case that the
 // file is damaged: a running pod would lose its address.
 func (d Dirs) LoadNet(uid api.UID) (Net, error) {
-	n, err := load[Net](filepath.Join(d.Pod(uid), "net.json"))
+	n, err := loadNet(filepath.Join(d.Pod(uid), "net.json"))
 	if err == nil {
 		return n, nil
 	}
-	if spare, spareErr := load[Net](filepath.Join(d.Pod(uid), netCopy)); spareErr == nil {
+	if spare, spareErr := loadNet(filepath.Join(d.Pod(uid), netCopy)); spareErr == nil {
 		return spare, nil
 	}
-	return n, err
+	return Net{}, err
 }
 
 // netCopy is the name of net.json's copy.
@@ -91,7 +102,7 @@ const netCopy = "net.copy.json"
 
 // LoadLinks reads a pod's links.
 func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
-	return load[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
+	return loadSummed[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
 }
 
 // LoadRun reads the state of a container. The zero state, without error, means that its gear-run
@@ -126,8 +137,8 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	}
 	// Written side by side: the file system then flushes them to disk together.
 	var g errgroup.Group
-	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, "net.json"), n, 0o644) })
-	g.Go(func() error { return atomicfile.WriteJSON(filepath.Join(dir, netCopy), n, 0o644) })
+	g.Go(func() error { return atomicfile.WriteSummed(filepath.Join(dir, "net.json"), n, 0o644) })
+	g.Go(func() error { return atomicfile.WriteSummed(filepath.Join(dir, netCopy), n, 0o644) })
 	g.Go(func() error { return d.SaveLinks(p.Metadata.UID, links) })
 	for name, text := range mounted(p, n, links) {
 		g.Go(func() error { return atomicfile.Write(filepath.Join(dir, name), []byte(text), 0o644) })
@@ -139,7 +150,7 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 		return err
 	}
 	p.Status = api.PodStatus{}
-	if err := atomicfile.WriteJSON(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
+	if err := atomicfile.WriteSummed(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(dir))
@@ -147,7 +158,7 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 
 // SaveLinks replaces a pod's links.
 func (d Dirs) SaveLinks(uid api.UID, links []api.LinkTarget) error {
-	return atomicfile.WriteJSON(filepath.Join(d.Pod(uid), "links.json"), links, 0o644)
+	return atomicfile.WriteSummed(filepath.Join(d.Pod(uid), "links.json"), links, 0o644)
 }
 
 // Remove takes away everything of a pod but its volumes. pod.json goes first, so that a removal
@@ -190,7 +201,8 @@ func load[T any](path string) (T, error) {
 		return v, fmt.Errorf("loading pod state: %w", err)
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
-		return v, fmt.Errorf("loading pod state %q: %w", path, err)
+		var none T // not what was read until then
+		return none, fmt.Errorf("loading pod state %q: %w", path, err)
 	}
 	return v, nil
 }

@@ -15,7 +15,6 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podnet"
-	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/linker"
@@ -53,18 +52,19 @@ func (h *Host) lay(ctx context.Context, ns string, l geard.PodLinks, want linker
 	return linker.Update(ctx, ns, old, want)
 }
 
-// laid is what the host's rules were when they were last seen to be right.
+// laid is what the host's rules were made when they were last laid.
 type laid struct {
 	config     linker.HostConfig
 	rules      linker.Rules
 	generation uint32
-	sure       bool // the generation tells of every change
-	looked     time.Time
-	unkept     bool // the kernel cannot do linker.Keep
+	// sure: they were read and found right while the generation stood still. Rules that were just written are not sure: somebody
+	// else may have changed others between the reading and the writing. The next pass reads them again.
+	sure   bool
+	looked time.Time
+	unkept bool // the kernel cannot do linker.Keep
 }
 
-// lookPeriod is how often the rules are read although the generation stands still: a change in the
-// instant between laying them and asking for the generation is not seen otherwise.
+// lookPeriod is how often the rules are read although the generation stands still. Nothing is known to change them without it.
 const lookPeriod = time.Minute
 
 // HostRules implements geard.Machine.
@@ -73,8 +73,7 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 	defer h.rulesMu.Unlock()
 	c := hostConfig(r)
 	changed := h.laid == nil || !reflect.DeepEqual(h.laid.config, c)
-	untouched := h.laid != nil && h.laid.sure && generationIs(h.laid.generation) && time.Since(h.laid.looked) < lookPeriod
-	if !changed && untouched {
+	if !changed && h.standsLocked() {
 		return nil
 	}
 	plan, err := linker.HostPlan(c)
@@ -82,15 +81,11 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 		return err
 	}
 	if changed {
-		if err := atomicfile.WriteJSON(h.dirs.HostRules(), c, 0o600); err != nil {
+		if err := atomicfile.WriteSummed(h.dirs.HostRules(), c, 0o600); err != nil {
 			return err
 		}
 	}
-	if untouched {
-		err = linker.Update(ctx, "", h.laid.rules, plan)
-	} else {
-		err = linker.Apply(ctx, "", plan)
-	}
+	next, err := h.layHost(ctx, c, plan)
 	if err != nil {
 		h.laid = nil
 		return err
@@ -100,24 +95,50 @@ func (h *Host) HostRules(ctx context.Context, r geard.HostRules) error {
 			return err
 		}
 	}
-	if untouched {
-		return h.note(ctx, c, plan, h.laid.looked)
-	}
-	return h.note(ctx, c, plan, time.Now())
+	h.laid = next
+	return nil
 }
 
-// note remembers that the rules are right now.
-func (h *Host) note(ctx context.Context, c linker.HostConfig, plan linker.Rules, looked time.Time) error {
-	if h.variant == linker.HostChoice {
-		v, err := linker.Chosen(ctx)
-		if err != nil {
-			return err
-		}
-		h.variant = v
+// standsLocked tells whether the rules are certainly those that were last laid.
+func (h *Host) standsLocked() bool {
+	return h.laid != nil && h.laid.sure && generationIs(h.laid.generation) && time.Since(h.laid.looked) < lookPeriod
+}
+
+// layHost writes what differs from the plan. Where nobody has changed anything since the last time it writes without reading.
+func (h *Host) layHost(ctx context.Context, c linker.HostConfig, plan linker.Rules) (*laid, error) {
+	if err := h.choose(ctx); err != nil {
+		return nil, err
 	}
 	kept := h.keep()
-	g, err := linker.Generation()
-	h.laid = &laid{config: c, rules: plan, generation: g, sure: err == nil && h.variant == linker.NFT, looked: looked, unkept: !kept}
+	before, err := linker.Generation()
+	known := err == nil && h.variant == linker.NFT
+	next := &laid{config: c, rules: plan, looked: time.Now(), unkept: !kept}
+	blind := known && h.laid != nil && before == h.laid.generation && (h.laid.sure || !reflect.DeepEqual(h.laid.config, c))
+	if blind {
+		err = linker.Update(ctx, "", h.laid.rules, plan)
+		next.looked = h.laid.looked
+	} else {
+		err = linker.Apply(ctx, "", plan)
+	}
+	if err != nil {
+		return nil, err
+	}
+	after, err := linker.Generation()
+	next.generation = after
+	next.sure = known && err == nil && before == after && (!blind || h.laid.sure)
+	return next, nil
+}
+
+// choose finds out which iptables this host has.
+func (h *Host) choose(ctx context.Context) error {
+	if h.variant != linker.HostChoice {
+		return nil
+	}
+	v, err := linker.Chosen(ctx)
+	if err != nil {
+		return err
+	}
+	h.variant = v
 	return nil
 }
 
@@ -138,7 +159,7 @@ func (h *Host) keep() bool {
 // not make the agent spin.
 const calm = 250 * time.Millisecond
 
-// WatchRules calls touched when somebody else has changed the rules of this host, until ctx ends. Of iptables-legacy it hears
+// WatchRules calls touched when the rules of this host have changed and are to be looked at, until ctx ends. Of iptables-legacy it hears
 // nothing, and the agent's own period has to do.
 func (h *Host) WatchRules(ctx context.Context, touched func()) error {
 	changes := loop.NewKick()
@@ -165,11 +186,10 @@ func (h *Host) WatchRules(ctx context.Context, touched func()) error {
 	return g.Wait()
 }
 
-// stands tells whether the rules are those that were last laid, as far as the generation tells.
 func (h *Host) stands() bool {
 	h.rulesMu.Lock()
 	defer h.rulesMu.Unlock()
-	return h.laid != nil && h.laid.sure && generationIs(h.laid.generation)
+	return h.standsLocked()
 }
 
 func generationIs(g uint32) bool {
@@ -178,16 +198,8 @@ func generationIs(g uint32) bool {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	c := linker.HostConfig{Bridge: podnet.VethPattern, PodNet: podstate.Prefix(), Address: r.Address, Members: r.Members,
-		Open: []linker.OpenPort{{Protocol: api.TCP, Port: routerPort}}}
-	for _, p := range r.Pods {
-		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports})
-	}
-	return c
+	return podnet.HostConfig(r.Address, r.Members, r.Pods)
 }
-
-// routerPort is where routers listen; pods may be clients of them.
-const routerPort = 80
 
 // PortFree implements geard.Machine.
 func (h *Host) PortFree(p api.Protocol, port uint16) bool {

@@ -14,11 +14,13 @@ func (v *View) Directory(endpoints []api.HostEndpoints) api.Directory {
 	for i := range v.Hosts {
 		h := &v.Hosts[i]
 		d.Hosts = append(d.Hosts, api.HostEntry{Name: h.Metadata.Name, Address: h.Spec.Address,
-			Router: h.Metadata.Labels[api.RouterLabel] == "true"})
+			Router: h.Metadata.Labels[api.RouterLabel] == "true", Zone: zoneOf(h)})
 	}
 	slices.SortFunc(d.Hosts, func(a, b api.HostEntry) int { return cmp.Compare(a.Name, b.Name) })
 	for _, s := range v.sortedServices() {
-		d.Services = append(d.Services, entryOf(s))
+		e := entryOf(s)
+		e.Linked = v.linksServices(s.Metadata.Project)
+		d.Services = append(d.Services, e)
 	}
 	d.Aliases = v.activeAliases()
 	d.Endpoints = v.servingEndpoints(endpoints)
@@ -26,7 +28,22 @@ func (v *View) Directory(endpoints []api.HostEndpoints) api.Directory {
 }
 
 func entryOf(s *api.Service) api.ServiceEntry {
-	return api.ServiceEntry{Project: s.Metadata.Project, Name: s.Metadata.Name, Ports: s.Spec.Ports}
+	return api.ServiceEntry{Project: s.Metadata.Project, Name: s.Metadata.Name, Ports: s.Spec.Ports, Offers: s.Spec.Offers}
+}
+
+// zoneOf gives the zone that a host's label names. A value that is no name could not be told apart from a typing error.
+func zoneOf(h *api.Host) api.Name {
+	zone := api.Name(h.Metadata.Labels[api.ZoneLabel])
+	if zone.Validate() != nil {
+		return ""
+	}
+	return zone
+}
+
+// linksServices tells whether a project links all of its services.
+func (v *View) linksServices(project api.Name) bool {
+	p := v.projects[project]
+	return p != nil && p.Spec.LinkServices
 }
 
 func (v *View) activeAliases() []api.AliasEntry {

@@ -184,7 +184,7 @@ func TestDirectory(t *testing.T) {
 	given := []api.HostEndpoints{{Host: "h9", Seq: 1, Endpoints: []api.Endpoint{end("web-9")}}, {Host: "h1", Seq: 4, Endpoints: []api.Endpoint{end("web-1"), end("web-2")}}}
 	want := api.Directory{
 		Services:  []api.ServiceEntry{{Project: "shop", Name: "web", Ports: []api.Port{{Name: "main", Port: 80, Protocol: api.TCP}}}},
-		Hosts:     []api.HostEntry{{Name: "h1"}, {Name: "h2", Router: true}, {Name: "h3"}},
+		Hosts:     []api.HostEntry{{Name: "h1", Zone: "a"}, {Name: "h2", Router: true, Zone: "a"}, {Name: "h3", Zone: "b"}},
 		Aliases:   []api.AliasEntry{{Host: "shop.example.com", Project: "shop", Service: "web", Port: "main"}},
 		Endpoints: []api.HostEndpoints{{Host: "h1", Seq: 4, Endpoints: []api.Endpoint{end("web-1")}}},
 	}
