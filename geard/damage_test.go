@@ -71,10 +71,13 @@ func TestAnyDamageLeavesPodsAlone(t *testing.T) {
 			}
 			calls := len(r.host.Calls())
 			r.start()
+			// A text without its checksum may be an older version's: what it says is taken, but for what cannot be.
+			sound := !strings.Contains(string(bad), "crc32c")
 			r.until("the pod's state to be right after "+filepath.Base(file)+", "+what+fmt.Sprintf(" (seed %d)", seed), func() bool {
 				got, podErr := r.dirs.LoadPod(uidA)
 				net, netErr := r.dirs.LoadNet(uidA)
-				return podErr == nil && netErr == nil && got.Metadata.Name == p.Metadata.Name && net.Address == place.Address && slices.Equal(net.Ports, place.Ports)
+				return podErr == nil && netErr == nil && len(r.agent.Report().Pods) == 1 &&
+					(sound || got.Metadata.Name == p.Metadata.Name && net.Address == place.Address && slices.Equal(net.Ports, place.Ports))
 			})
 			r.stop()
 			for _, c := range r.host.Calls()[calls:] {

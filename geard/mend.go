@@ -46,15 +46,29 @@ func (a *Agent) sayDamaged(disk map[api.UID]held) {
 	a.condition(reasonDamaged, errors.Join(errs...))
 }
 
-// placeAgain gives a pod whose file is damaged the place that it has: it may be running there.
-func (a *Agent) placeAgain(pod api.Pod, h held) (podstate.Net, error) {
-	if h.net.Address.IsValid() {
-		return h.net, nil
+// mendPod makes a pod's file anew from what the master said.
+func (a *Agent) mendPod(uid api.UID, bad error) (api.Pod, error) {
+	pod, ok := a.mem.pod(uid)
+	if !ok {
+		return api.Pod{}, bad
 	}
-	if n, ok := a.cfg.Dirs.FindNet(pod, a.cfg.Name, a.mem.get().Directory); h.bad != nil && ok {
-		a.log.Warn("the place of a pod was lost and is found again", "pod", pod.Metadata.Name, "uid", pod.Metadata.UID, "address", n.Address)
-		n.HostAddress, n.Domain = a.cfg.Address, a.cfg.Domain
-		return n, nil
+	a.log.Warn("the file of a pod is damaged and made anew", "pod", pod.Metadata.Name, "uid", uid, "err", bad)
+	if err := a.cfg.Dirs.SavePod(pod); err != nil {
+		a.log.Warn("it will be tried again", "err", err)
 	}
-	return a.place(pod)
+	return pod, nil
+}
+
+// mendNet finds the place of a pod whose both copies are damaged: it may be running there.
+func (a *Agent) mendNet(pod api.Pod, bad error) (podstate.Net, error) {
+	n, ok := a.cfg.Dirs.FindNet(pod, a.cfg.Name, a.mem.get().Directory)
+	if !ok {
+		return n, bad
+	}
+	n.HostAddress, n.Domain = a.cfg.Address, a.cfg.Domain
+	a.log.Warn("the place of a pod was lost and is found again", "pod", pod.Metadata.Name, "uid", pod.Metadata.UID, "address", n.Address, "err", bad)
+	if _, err := a.cfg.Dirs.KeepNet(pod.Metadata.UID, n); err != nil {
+		a.log.Warn("it will be tried again", "err", err)
+	}
+	return n, nil
 }

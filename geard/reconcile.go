@@ -63,7 +63,13 @@ func (a *Agent) loadPod(uid api.UID) held {
 	if podstate.Missing(err) {
 		return held{}
 	}
+	if podstate.Damaged(err) {
+		pod, err = a.mendPod(uid, err)
+	}
 	net, netErr := a.disk.LoadNet(uid)
+	if err == nil && podstate.Damaged(netErr) {
+		net, netErr = a.mendNet(pod, netErr)
+	}
 	if err = cmp.Or(err, netErr); err != nil {
 		return held{bad: err, net: net}
 	}
@@ -183,10 +189,10 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := a.keepSecrets(pod); err != nil {
 		return Because(api.ReasonSecret, err)
 	}
-	if h.bad != nil {
-		a.log.Warn("a pod's state is damaged and made anew", "pod", pod.Metadata.Name, "uid", pod.Metadata.UID, "err", h.bad)
+	net, err := h.net, error(nil)
+	if !net.Address.IsValid() { // a pod whose file is damaged keeps its place: it may be running there
+		net, err = a.place(pod)
 	}
-	net, err := a.placeAgain(pod, h)
 	if err != nil {
 		return Because(api.ReasonNoPorts, err)
 	}

@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "stopped":
 		return stopped(ctx, args[1], stderr)
 	case "net-up":
-		return netUp(ctx, args[1])
+		return netUp(ctx, args[1], stderr)
 	case "net-down":
 		return netDown(args[1])
 	case "pids-up":

@@ -3,14 +3,20 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
+
+	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podnet"
+	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/internal/atomicfile"
 )
 
 func TestRun(t *testing.T) {
@@ -83,18 +89,52 @@ func TestJournalWriter(t *testing.T) {
 	}
 }
 
-func TestLayHost(t *testing.T) {
+// A host that powers on without an agent has its rules although the file of them is damaged.
+func TestHostRulesAreFoundAgain(t *testing.T) {
 	dir := t.TempDir()
-	if err := layHost(context.Background(), filepath.Join(dir, "none")); err != nil {
+	dirs := podstate.Dirs{State: dir, Run: dir}
+	var said []string
+	say := func(text string) { said = append(said, text) }
+	if err := layHost(t.Context(), dirs, say); err != nil {
 		t.Errorf("a host without an agent: %v", err)
 	}
-	file := filepath.Join(dir, "hostrules.json")
-	for text, want := range map[string]string{"": "unexpected end", "{}": "the host's rules in"} {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "agent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	spoil := func(text string) {
+		if err := os.WriteFile(dirs.HostRules(), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := layHost(context.Background(), file); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: got %v, want %q", text, err, want)
+	}
+	spoil("{")
+	if err := layHost(t.Context(), dirs, say); !podstate.Damaged(err) {
+		t.Errorf("with no pod to go by: %v", err)
+	}
+
+	p := api.Pod{}
+	p.Metadata = api.Metadata{Name: "web-1", Project: "shop", UID: "aaaaaaaaaaaaaaaa"}
+	addr := netip.MustParseAddr
+	place := podstate.Net{Address: addr("10.127.3.4"), HostAddress: addr("192.0.2.1"), Ports: []api.HostPort{{Name: "http", Protocol: api.TCP, Port: 80, HostPort: 20001}}}
+	if err := dirs.Save(p, place, nil); err != nil {
+		t.Fatal(err)
+	}
+	members := []netip.Addr{addr("192.0.2.1")}
+	for _, text := range []string{"", "{}", "null", "[]", `{"Address": "192.0.2.1"`, "\x00\x00"} {
+		spoil(text)
+		said = nil
+		got, err := hostConfig(dirs, say)
+		if want := podnet.HostConfig(place.HostAddress, members, []podstate.Net{place}); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: the rules are of %+v, %v; want %+v", text, got, err, want)
 		}
+		if len(said) != 1 || !strings.Contains(said[0], "cannot be read") {
+			t.Errorf("%q: said %q", text, said)
+		}
+	}
+	known := api.Desired{Directory: api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: addr("192.0.2.1")}, {Name: "h2", Address: addr("192.0.2.2")}}}}
+	if err := atomicfile.WriteSummed(dirs.Desired(), known, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := hostConfig(dirs, say); err != nil || len(got.Members) != 2 {
+		t.Errorf("with what the master last said: %+v, %v", got, err)
 	}
 }

@@ -2,30 +2,32 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/volumes"
+	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/linker"
 )
 
 // netUp makes a pod's network.
-func netUp(ctx context.Context, uid string) error {
+func netUp(ctx context.Context, uid string, stderr io.Writer) error {
 	dirs := podstate.Host()
+	say := func(text string) { fmt.Fprintf(stderr, "gear-run: %s\n", text) }
 	if err := mountMemory(dirs, api.UID(uid)); err != nil {
 		return err
 	}
 	return podnet.Up(ctx, dirs, api.UID(uid), podnet.Hooks{
 		Links: layLinks,
-		Host:  func(ctx context.Context) error { return layHost(ctx, hostRules(dirs)) },
+		Say:   say,
+		Host:  func(ctx context.Context) error { return layHost(ctx, dirs, say) },
 	})
 }
 
@@ -75,28 +77,66 @@ func layLinks(ctx context.Context, netns string, fresh bool, pod netip.Addr, lin
 	return linker.Apply(ctx, netns, rules)
 }
 
-// hostRules is the file in which the agent keeps what it last made the host's rules of, a
-// linker.HostConfig: a host that powers on without an agent has its host ports from there.
-func hostRules(dirs podstate.Dirs) string {
-	return filepath.Join(dirs.State, "agent", "hostrules.json")
-}
+// rulesLimit is the most that is read of the host's rules, in bytes.
+const rulesLimit = 64 << 20
 
 // layHost lays the host's own rules as the agent last had them. A host whose agent has never kept any has none.
-func layHost(ctx context.Context, file string) error {
-	data, err := os.ReadFile(file)
+func layHost(ctx context.Context, dirs podstate.Dirs, say func(string)) error {
+	config, err := hostConfig(dirs, say)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the host's rules: %w", err)
 	}
-	var config linker.HostConfig
-	if err := json.Unmarshal(data, &config); err != nil {
-		return fmt.Errorf("reading the host's rules in %q: %w", file, err)
-	}
 	rules, err := linker.HostPlan(config)
 	if err != nil {
-		return fmt.Errorf("the host's rules in %q: %w", file, err)
+		return fmt.Errorf("the host's rules in %q: %w", dirs.HostRules(), err)
 	}
 	return linker.Apply(ctx, "", rules)
+}
+
+// hostConfig reads what the agent last made the host's rules of, so that a host that powers on without an agent has its
+// host ports. When that is damaged, it is made once more from the same files that the agent makes it from.
+func hostConfig(dirs podstate.Dirs, say func(string)) (linker.HostConfig, error) {
+	var config linker.HostConfig
+	err := atomicfile.ReadSummed(dirs.HostRules(), rulesLimit, &config)
+	if err == nil && !config.Address.IsValid() {
+		err = fmt.Errorf("%q: %w: the host has no address", dirs.HostRules(), atomicfile.ErrDamaged)
+	}
+	if err == nil || !podstate.Damaged(err) {
+		return config, err
+	}
+	config, found := foundConfig(dirs)
+	if !found {
+		return config, err
+	}
+	say(fmt.Sprintf("the host's rules cannot be read (%v); they are made again for %d pods and %d hosts", err, len(config.Pods), len(config.Members)))
+	return config, nil
+}
+
+// foundConfig makes the host's rules from its pods' places and from the hosts that the master last told of. Without the
+// latter only this host itself reaches ports that are not public.
+func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
+	uids, err := dirs.Pods()
+	if err != nil {
+		return linker.HostConfig{}, false
+	}
+	var pods []podstate.Net
+	var address netip.Addr
+	for _, uid := range uids {
+		if n, err := dirs.LoadNet(uid); err == nil {
+			pods = append(pods, n)
+			address = n.HostAddress
+		}
+	}
+	members := []netip.Addr{address}
+	if known, err := dirs.LoadDesired(); err == nil {
+		for _, h := range known.Directory.Hosts {
+			if h.Address.IsValid() && h.Address != address {
+				members = append(members, h.Address)
+			}
+		}
+	}
+	return podnet.HostConfig(address, members, pods), address.IsValid()
 }

@@ -49,18 +49,27 @@ func checkNet(path string, n Net) error {
 	if !n.Address.Is4() {
 		return damaged(path, "the pod has no address")
 	}
+	for _, p := range n.Ports {
+		if p.Protocol != api.TCP && p.Protocol != api.UDP || p.Port == 0 || p.HostPort == 0 {
+			return damaged(path, fmt.Sprintf("port %q is %d/%q on host port %d", p.Name, p.Port, p.Protocol, p.HostPort))
+		}
+	}
 	return nil
 }
 
 // MendNet makes sure that a pod's network place is on disk twice: older versions kept it once, and either copy
 // can be damaged. It says what it did, or "".
 func (d Dirs) MendNet(uid api.UID) (did string, err error) {
-	first, spare := filepath.Join(d.Pod(uid), "net.json"), filepath.Join(d.Pod(uid), netCopy)
 	n, err := d.LoadNet(uid)
 	if err != nil {
 		return "", err
 	}
-	for _, path := range []string{first, spare} {
+	return d.KeepNet(uid, n)
+}
+
+// KeepNet writes a pod's network place where it is not what n is. It says what it did, or "".
+func (d Dirs) KeepNet(uid api.UID, n Net) (did string, err error) {
+	for _, path := range []string{filepath.Join(d.Pod(uid), "net.json"), filepath.Join(d.Pod(uid), netCopy)} {
 		other, err := loadNet(path)
 		if err == nil && other.Address == n.Address {
 			continue

@@ -149,11 +149,16 @@ func (d Dirs) Save(p api.Pod, n Net, links []api.LinkTarget) error {
 	if err := failpoint.Hit(failpoint.SaveBeforePod); err != nil {
 		return err
 	}
-	p.Status = api.PodStatus{}
-	if err := atomicfile.WriteSummed(filepath.Join(dir, "pod.json"), p, 0o600); err != nil {
+	if err := d.SavePod(p); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(dir))
+}
+
+// SavePod replaces a pod as it was assigned.
+func (d Dirs) SavePod(p api.Pod) error {
+	p.Status = api.PodStatus{}
+	return atomicfile.WriteSummed(filepath.Join(d.Pod(p.Metadata.UID), "pod.json"), p, 0o600)
 }
 
 // SaveLinks replaces a pod's links.
