@@ -3,6 +3,7 @@
 package linker_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -292,12 +293,17 @@ func BenchmarkRelink200Pods(b *testing.B) {
 
 // relink updates all namespaces, several at a time.
 func relink(b *testing.B, all []space, workers int, old, next linker.Rules) {
+	relinkWith(b, linker.Update, all, workers, old, next)
+}
+
+// relinkWith is relink with an update of one's own.
+func relinkWith(b *testing.B, update func(context.Context, string, linker.Rules, linker.Rules) error, all []space, workers int, old, next linker.Rules) {
 	work := make(chan space)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
 			for s := range work {
-				if err := linker.Update(b.Context(), s.path, old, next); err != nil {
+				if err := update(b.Context(), s.path, old, next); err != nil {
 					b.Error(err)
 				}
 			}

@@ -101,7 +101,7 @@ type portKey struct {
 func (c HostConfig) lookup() ports4 {
 	p := ports4{map[netip.Addr]bool{c.Address: true, c.Gateway(): true}, map[netip.Addr]bool{}, map[portKey]netip.AddrPort{}}
 	for _, pod := range c.Pods {
-		p.pods[pod.Address] = true
+		p.pods[pod.Address], p.pods[LinkSource(pod.Address)] = true, true
 		for _, hp := range pod.Ports {
 			p.ports[portKey{hp.Protocol, hp.HostPort}] = netip.AddrPortFrom(pod.Address, hp.Port)
 		}

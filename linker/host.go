@@ -2,6 +2,7 @@ package linker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,10 +19,11 @@ const (
 // HostConfig is what a host's own rules are made of.
 type HostConfig struct {
 	Bridge  string       // where pods' packets come from and go to: the bridge ("gear0"), or with routed veths all of them ("gv+")
-	PodNet  netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's
+	PodNet  netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's. The one beside it (LinkSource) is for links
 	Address netip.Addr   // of the host, as other hosts reach it
 	Members []netip.Addr // of the mesh, this host among them or not; only they reach host ports that are not public
-	Open    []OpenPort   // ports of members' hosts that pods may reach besides host ports, such as a router's 80
+	Open    []OpenPort   // ports of members' hosts that pods may reach without a link, such as a router's 80
+	Public  []PublicPort // host ports of the cluster that everybody may reach, pods without a link too
 	Pods    []HostPod    // the pods on this host
 }
 
@@ -29,6 +31,12 @@ type HostConfig struct {
 type OpenPort struct {
 	Protocol api.Protocol
 	Port     uint16
+}
+
+// PublicPort is a host port that is public.
+type PublicPort struct {
+	Protocol api.Protocol
+	At       netip.AddrPort
 }
 
 // HostPod is a pod as its host's rules see it.
@@ -49,6 +57,20 @@ type mapping struct {
 // Gateway gives the bridge's own address, the first of PodNet: pods' way out, and their DNS server.
 func (c HostConfig) Gateway() netip.Addr { return c.PodNet.Masked().Addr().Next() }
 
+// LinkSource gives the address that a pod's links come from, as its host sees them: the pod's own with the last bit of the second
+// octet turned (10.127.3.4: 10.126.3.4). No pod has it, so a program in a pod cannot send from it; rules of the pod's namespace put it
+// in, for what came by a link and nothing else. It is thus what tells the host that a packet for a host port has the right to be there.
+func LinkSource(pod netip.Addr) netip.Addr {
+	a := pod.As4()
+	a[1] ^= 1
+	return netip.AddrFrom4(a)
+}
+
+// linkNet gives the network of all LinkSource.
+func (c HostConfig) linkNet() netip.Prefix {
+	return netip.PrefixFrom(LinkSource(c.PodNet.Addr()), c.PodNet.Bits()).Masked()
+}
+
 // HostPlan gives the rules of the host's own namespace. It fails when c lacks something, and
 // when two pods want one host port.
 func HostPlan(c HostConfig) (Rules, error) {
@@ -63,6 +85,7 @@ func HostPlan(c HostConfig) (Rules, error) {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	c.Open = slices.Compact(open)
+	c.Public = sortedPublic(c.Public)
 	return Rules{
 		v4: []table{
 			filter(c.input(bridge), c.forward(bridge), c.toMembers()),
@@ -81,21 +104,25 @@ func (c HostConfig) guard(bridge iface) chain {
 	g.add(in(loIface), back)
 	g.add(toLoop, drop)
 	g.add(fromLoop, drop)
-	g.add(notFrom(c.PodNet), in(bridge), drop)
-	g.add(from(c.PodNet), notIn(bridge), drop)
+	for _, pods := range []netip.Prefix{c.PodNet, c.linkNet()} {
+		g.add(from(pods), in(bridge), back)
+		g.add(from(pods), drop)
+	}
+	g.add(in(bridge), drop)
 	return g
 }
 
-// arriving sends new flows for an address of this host to the host ports they may use. Others
+// arriving sends new flows for an address of this host to the host ports they may use: to public ones all; to the others
+// links of its own pods, and members to the one address that they know of. Others
 // go on to the host itself, where nobody listens on a host port, and are refused by the kernel.
 func (c HostConfig) arriving(bridge iface) chain {
 	a := chain{name: "GEAR-PREROUTING", hook: "PREROUTING"}
 	a.add(toOthers, back)
 	a.add(toLoop, back)
 	a.add(call("GEAR-PUBLIC"))
-	a.add(in(bridge), call("GEAR-PORTS"))
+	a.add(from(c.linkNet()), in(bridge), call("GEAR-PORTS"))
 	for _, m := range c.Members {
-		a.add(from(host(m)), call("GEAR-PORTS"))
+		a.add(from(host(m)), to(host(c.Address)), call("GEAR-PORTS"))
 	}
 	return a
 }
@@ -128,8 +155,10 @@ func ports(name string, maps []mapping, publicOnly bool) chain {
 func (c HostConfig) leaving(bridge iface) chain {
 	l := chain{name: "GEAR-POSTROUTING", hook: "POSTROUTING"}
 	l.add(out(loIface), back)
-	l.add(from(c.PodNet), out(bridge), snat(c.Gateway()))
-	l.add(from(c.PodNet), masquerade)
+	for _, pods := range []netip.Prefix{c.PodNet, c.linkNet()} {
+		l.add(from(pods), out(bridge), snat(c.Gateway()))
+		l.add(from(pods), masquerade)
+	}
 	return l
 }
 
@@ -150,12 +179,15 @@ func (c HostConfig) forward(bridge iface) chain {
 	return f
 }
 
-// toMembers is what pods may reach on hosts of the mesh: host ports, open ports, and ping; not ssh,
-// the agents, gossip or the master.
+// toMembers is what pods may reach on hosts of the mesh: host ports by a link, public ports, open ports, and ping; not
+// ssh, the agents, gossip or the master.
 func (c HostConfig) toMembers() chain {
 	m := chain{name: "GEAR-MEMBERS"}
-	m.add(dports(api.TCP, firstHostPort, lastHostPort), accept)
-	m.add(dports(api.UDP, firstHostPort, lastHostPort), accept)
+	m.add(from(c.linkNet()), dports(api.TCP, firstHostPort, lastHostPort), accept)
+	m.add(from(c.linkNet()), dports(api.UDP, firstHostPort, lastHostPort), accept)
+	for _, p := range c.Public {
+		m.add(to(host(p.At.Addr())), dport(p.Protocol, p.At.Port()), accept)
+	}
 	for _, o := range c.Open {
 		m.add(dport(o.Protocol, o.Port), accept)
 	}
@@ -199,8 +231,8 @@ func (c HostConfig) check() (iface, []mapping, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("bridge: %w", err)
 	}
-	if !c.PodNet.IsValid() || !c.PodNet.Addr().Is4() || c.PodNet.Bits() > 30 {
-		return "", nil, fmt.Errorf("pod network %s: an IPv4 network of at least 4 addresses is needed, such as 10.127.0.0/16", c.PodNet)
+	if !c.PodNet.IsValid() || !c.PodNet.Addr().Is4() || c.PodNet.Bits() < 16 || c.PodNet.Bits() > 30 {
+		return "", nil, fmt.Errorf("pod network %s: an IPv4 network of 4 to 65536 addresses is needed, such as 10.127.0.0/16", c.PodNet)
 	}
 	if err := checkAddr(c.Address); err != nil {
 		return "", nil, fmt.Errorf("host: %w", err)
@@ -213,6 +245,11 @@ func (c HostConfig) check() (iface, []mapping, error) {
 	for _, o := range c.Open {
 		if err := checkPort(o.Protocol, o.Port); err != nil {
 			return "", nil, fmt.Errorf("open port: %w", err)
+		}
+	}
+	for _, p := range c.Public {
+		if err := errors.Join(checkAddr(p.At.Addr()), checkPort(p.Protocol, p.At.Port())); err != nil {
+			return "", nil, fmt.Errorf("public port: %w", err)
 		}
 	}
 	maps, err := c.mappings()
@@ -255,6 +292,13 @@ func checkHostPort(hp api.HostPort) error {
 		return err
 	}
 	return checkPort(hp.Protocol, hp.HostPort)
+}
+
+func sortedPublic(ports []PublicPort) []PublicPort {
+	out := slices.SortedFunc(slices.Values(ports), func(a, b PublicPort) int {
+		return cmp.Or(a.At.Addr().Compare(b.At.Addr()), cmp.Compare(a.At.Port(), b.At.Port()), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return slices.Compact(out)
 }
 
 func sortedAddrs(addrs []netip.Addr) []netip.Addr {

@@ -48,9 +48,13 @@ func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
 		}
 	}
 	source := chain{name: "GEAR-SNAT", hook: "POSTROUTING"}
-	source.add(fromLoop, out(podIface), snat(pod))
+	source.add(out(podIface), wasDNAT, snat(LinkSource(pod)))
+	// What still comes for a flow whose entry is gone is answered with a reset, so that a backend does not keep a connection that
+	// nobody has any more.
+	lost := chain{name: "GEAR-LOST", hook: "PREROUTING"}
+	lost.add(to(host(LinkSource(pod))), dnatHost(pod))
 	return Rules{
-		v4: []table{filter(refused), nat(laid, source), raw(guard)},
+		v4: []table{filter(refused), nat(laid, source, lost), raw(guard)},
 		v6: []table{filter(refused6)},
 	}, nil
 }

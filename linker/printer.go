@@ -37,15 +37,15 @@ const (
 	toLoop6  word = "-d ::1/128"
 )
 
-func from(p netip.Prefix) word    { return word("-s " + p.String()) }
-func notFrom(p netip.Prefix) word { return word("! -s " + p.String()) }
-func to(p netip.Prefix) word      { return word("-d " + p.String()) }
-func in(i iface) word             { return word("-i " + string(i)) }
-func notIn(i iface) word          { return word("! -i " + string(i)) }
-func out(i iface) word            { return word("-o " + string(i)) }
-func call(chain string) word      { return word("-j " + chain) }
-func dnat(a netip.AddrPort) word  { return word("-j DNAT --to-destination " + a.String()) }
-func snat(a netip.Addr) word      { return word("-j SNAT --to-source " + a.String()) }
+func from(p netip.Prefix) word   { return word("-s " + p.String()) }
+func to(p netip.Prefix) word     { return word("-d " + p.String()) }
+func in(i iface) word            { return word("-i " + string(i)) }
+func notIn(i iface) word         { return word("! -i " + string(i)) }
+func out(i iface) word           { return word("-o " + string(i)) }
+func call(chain string) word     { return word("-j " + chain) }
+func dnat(a netip.AddrPort) word { return word("-j DNAT --to-destination " + a.String()) }
+func dnatHost(a netip.Addr) word { return word("-j DNAT --to-destination " + a.String()) }
+func snat(a netip.Addr) word     { return word("-j SNAT --to-source " + a.String()) }
 
 // dport matches a protocol and a destination port.
 func dport(p api.Protocol, port uint16) word {

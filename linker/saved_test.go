@@ -85,7 +85,7 @@ func FuzzPlans(f *testing.F) {
 		if r, err := PodPlan(netip.MustParseAddr("10.127.0.5"), []api.LinkTarget{l}); err == nil {
 			checkText(t, r, 5)
 		}
-		c := HostConfig{Bridge: bridge, PodNet: netip.MustParsePrefix("10.0.0.0/8"), Address: backend.Addr(), Members: []netip.Addr{backend.Addr()},
+		c := HostConfig{Bridge: bridge, PodNet: netip.MustParsePrefix("10.0.0.0/16"), Address: backend.Addr(), Members: []netip.Addr{backend.Addr()},
 			Pods: []HostPod{{at, []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}}}}}
 		if r, err := HostPlan(c); err == nil {
 			checkText(t, r, 41)

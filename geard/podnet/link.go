@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/linker"
 )
 
 // podIface is the pod's interface, as it is called inside.
@@ -81,9 +82,11 @@ func ensureVeth(name string, pod netip.Addr, file string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %q up: %w", name, err)
 	}
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(pod, 32)), Src: podstate.Gateway().AsSlice()}
-	if err := netlink.RouteReplace(route); err != nil {
-		return fmt.Errorf("routing to the pod's address %s: %w", pod, err)
+	for _, addr := range []netip.Addr{pod, linker.LinkSource(pod)} {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(addr, 32)), Src: podstate.Gateway().AsSlice()}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("routing to the pod's address %s: %w", addr, err)
+		}
 	}
 	return nil
 }
