@@ -10,8 +10,11 @@ import (
 
 // The bounds of how long another server's answer is kept.
 const (
-	maxKeep   = 5 * time.Minute  // longer would hide changes, and saves little
-	maxNoKeep = 30 * time.Second // of "no such name"
+	maxKeep    = 5 * time.Minute  // longer would hide changes, and saves little
+	maxNoKeep  = 30 * time.Second // of "no such name"
+	failedKeep = time.Second      // of no answer at all (RFC 9520, section 3.2)
+	maxStale   = 24 * time.Hour   // an answer that has run down is given, when there is no better one, as long as this
+	staleAgain = 30 * time.Second // and then is asked for again only after this (RFC 8767, section 5)
 )
 
 // key is a question as other servers are asked it.
@@ -26,46 +29,30 @@ func (k key) String() string {
 	return fmt.Sprintf("%s %d %t %t", k.name, k.qtype, k.dnssec, k.unchecked)
 }
 
-func (q *query) key() key {
-	o := q.req.IsEdns0()
-	return key{name: lower(q.req.Question[0].Name), qtype: q.req.Question[0].Qtype, dnssec: o != nil && o.Do(), unchecked: q.req.CheckingDisabled}
-}
-
 // cache keeps answers of other servers, at most size of them.
 type cache struct {
 	size int
 
-	mu   sync.Mutex
+	mu   sync.RWMutex
 	kept map[key]kept
 }
 
 type kept struct {
-	msg   *dns.Msg // never changed
-	from  time.Time
-	until time.Time
+	answer *answer
+	until  time.Time
+	again  time.Time // not before this is it asked for again, though it is stale
 }
 
-// get gives a copy of an answer with what is left of its TTLs.
-func (c *cache) get(k key, now time.Time) *dns.Msg {
-	c.mu.Lock()
-	e, ok := c.kept[k]
-	c.mu.Unlock()
-	if !ok || !now.Before(e.until) {
-		return nil
-	}
-	m := e.msg.Copy()
-	spent, most := uint32(now.Sub(e.from)/time.Second), uint32(maxKeep/time.Second)
-	for _, rr := range records(m) {
-		h := rr.Header()
-		h.Ttl = min(h.Ttl, most)
-		h.Ttl -= min(spent, h.Ttl)
-	}
-	return m
+// get gives what is kept for a question, also when its time is over.
+func (c *cache) get(name []byte, qtype uint16, dnssec, unchecked bool) (kept, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	k, ok := c.kept[key{string(name), qtype, dnssec, unchecked}] // makes no string
+	return k, ok
 }
 
 // put keeps an answer for as long as it says, within bounds.
-func (c *cache) put(k key, m *dns.Msg, now time.Time) {
-	d := keep(m)
+func (c *cache) put(k key, a *answer, d time.Duration, now time.Time) {
 	if d <= 0 || c.size <= 0 {
 		return
 	}
@@ -74,10 +61,28 @@ func (c *cache) put(k key, m *dns.Msg, now time.Time) {
 	if c.kept == nil {
 		c.kept = map[key]kept{}
 	}
-	if len(c.kept) >= c.size {
+	if _, there := c.kept[k]; !there && len(c.kept) >= c.size {
 		c.makeRoomLocked(now)
 	}
-	c.kept[k] = kept{msg: m, from: now, until: now.Add(d)}
+	c.kept[k] = kept{answer: a, until: now.Add(d)}
+}
+
+// stale takes note that there is no better answer for now, and gives the old one.
+func (c *cache) stale(k key, now time.Time) *answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.kept[k]
+	if !ok || now.Sub(e.until) >= maxStale || e.answer.rcode == dns.RcodeServerFailure {
+		return nil
+	}
+	if !e.answer.stale {
+		old := *e.answer
+		old.stale = true
+		e.answer = &old
+	}
+	e.again = now.Add(staleAgain)
+	c.kept[k] = e
+	return e.answer
 }
 
 // makeRoomLocked drops what is over, of some entries at random, and one in any case.

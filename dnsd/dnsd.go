@@ -9,16 +9,25 @@
 //	db1.host.gear.internal              A: a host
 //	shop.example.com                    A: the hosts with a living router, when it is an alias
 //	7.2.0.192.in-addr.arpa              PTR: a host
+//	nearest.web.shop.gear.internal      A, AAAA: of web's hosts the one that answers, else those in its zone, else all; SRV: all, nearest first
+//
+// Services, pods, hosts and aliases have a TXT record that says what they are. The domain has SOA and NS, so
+// that it can be delegated to the hosts, and transferred to secondaries.
 //
 // What is told depends on who asks (View). A pod with the search domain shop.gear.internal asks for
 // "db"; when it has a link to db it gets the link's loopback address. Every record has a TTL of 5 s.
 //
-// Sources: RFC 1035, 2308 (negative answers), 2782 (SRV), 6891 (EDNS), 7766 (TCP), 8020 (nothing
-// under a missing name), 8482 (ANY), and dnsflagday.net/2020 for the size of datagrams.
+// A query is read (question), an answer is decided (View.answer, or the forwarder) and packed once (answer), and
+// what differs between askers is patched in: id, flags, the case of the name, order, EDNS and cookie (question.write).
+//
+// Sources: RFC 1035, 1995 and 5936 (transfers), 1996 (NOTIFY), 2308 (negative answers), 2782 (SRV), 6891 (EDNS), 7766
+// (TCP), 7873 (cookies), 8020 (nothing under a missing name), 8482 (ANY), 8767 (serving stale), and
+// dnsflagday.net/2020 for the size of datagrams.
 package dnsd
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,8 +43,12 @@ type Config struct {
 	Listen    []netip.AddrPort        // UDP and TCP of each; addresses may come up later. Port 0 picks one
 	Source    Source                  // what askers see
 	Upstreams func() []netip.AddrPort // servers for other names; none when nil. See ResolvConf
+	Split     []Route                 // domains that have servers of their own, which alone are asked for them
 	Logger    *slog.Logger            // nothing is logged when nil
 	Limits    Limits                  // DefaultLimits() when zero
+
+	// Secondaries are servers that may have the whole zone, and are told of changes. None when empty.
+	Secondaries []netip.AddrPort
 }
 
 // Limits bound what askers can make the server do.
@@ -50,24 +63,27 @@ type Limits struct {
 	ForwardTime   time.Duration // one try at one other server
 	Cached        int           // answers of other servers that are kept
 	StrangerRate  int           // UDP answers a second to one /24 (IPv6: /56) of strangers; over it every second one is "use TCP", the others are dropped
+	PodRate       int           // UDP queries a second of one pod; more are dropped
 }
 
 // DefaultLimits suit a host with some hundreds of pods.
 func DefaultLimits() Limits {
 	return Limits{Sockets: min(runtime.GOMAXPROCS(0), 8), Streams: 256, StrangerTCP: 64, StreamQueries: 256,
 		StreamIdle: 8 * time.Second, Forwards: 512, AskerForwards: 64, ForwardTime: 2 * time.Second,
-		Cached: 8192, StrangerRate: 100}
+		Cached: 8192, StrangerRate: 100, PodRate: 10_000}
 }
 
 // Server answers DNS queries. It is made by New and used by one Run.
 type Server struct {
-	config  Config
-	udp     []*net.UDPConn
-	tcp     []*net.TCPListener
-	forward *forwarder
-	rate    *rateLimit
-	streams streamCount
-	work    sync.WaitGroup // everything that Run started
+	config    Config
+	udp       []*net.UDPConn
+	tcp       []*net.TCPListener
+	forward   *forwarder
+	strangers *rateLimit
+	pods      *rateLimit
+	secret    cipher.Block // of cookies
+	streams   streamCount
+	work      sync.WaitGroup // everything that Run started
 }
 
 // New binds the addresses. An address that the host does not have yet is bound all the same.
@@ -81,13 +97,27 @@ func New(c Config) (*Server, error) {
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultLimits()
 	}
-	s := &Server{config: c, forward: newForwarder(c), rate: newRateLimit(c.Limits.StrangerRate)}
+	s, err := newServer(c)
+	if err != nil {
+		return nil, err
+	}
 	for _, a := range c.Listen {
 		if err := s.bind(a); err != nil {
 			s.close()
 			return nil, fmt.Errorf("dnsd: listening on %s: %w (another DNS server there? ss -lnup 'sport = :53' shows it)", a, err)
 		}
 	}
+	return s, nil
+}
+
+// newServer makes a server without sockets.
+func newServer(c Config) (*Server, error) {
+	secret, err := newSecret()
+	if err != nil {
+		return nil, fmt.Errorf("dnsd: making the secret of cookies: %w", err)
+	}
+	s := &Server{config: c, secret: secret, strangers: newRateLimit(c.Limits.StrangerRate, 24, 56), pods: newRateLimit(c.Limits.PodRate, 32, 128)}
+	s.forward = newForwarder(c, &s.work)
 	return s, nil
 }
 
@@ -109,6 +139,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	for _, l := range s.tcp {
 		s.work.Go(func() { defer cancel(); s.serveTCP(ctx, l) })
+	}
+	for _, a := range s.config.Secondaries {
+		s.work.Go(func() { s.notifyChanges(ctx, a) })
 	}
 	<-ctx.Done()
 	s.close()

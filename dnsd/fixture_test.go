@@ -99,8 +99,8 @@ func serve(t testing.TB, c Config) netip.AddrPort {
 	return s.Addrs()[0]
 }
 
-// names gives every name of the zone, sorted.
-func (z *Zone) names() []string {
+// lines gives every name of the zone, sorted.
+func (z *Zone) lines() []string {
 	out := make([]string, 0, len(z.nodes))
 	for n, node := range z.nodes {
 		line := fmt.Sprintf("%s project=%q", n, node.project)
@@ -112,6 +112,12 @@ func (z *Zone) names() []string {
 		}
 		if node.text != "" {
 			line += " ptr=" + node.text
+		}
+		if len(node.about) > 0 {
+			line += fmt.Sprintf(" txt=%q", node.about)
+		}
+		for _, s := range node.servers {
+			line += " ns=" + s.name
 		}
 		if node.outside {
 			line += " outside"

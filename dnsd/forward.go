@@ -18,10 +18,12 @@ import (
 // asked once: that also ends a loop, should a server send our question back to us.
 type forwarder struct {
 	upstreams func() []netip.AddrPort
+	split     []Route // the longest domain first
 	log       *slog.Logger
 	limits    Limits
 	cache     cache
 	flight    singleflight.Group
+	work      *sync.WaitGroup // of goroutines
 
 	mu      sync.Mutex
 	waiting int
@@ -29,17 +31,19 @@ type forwarder struct {
 	failed  map[netip.AddrPort]time.Time // when a server last gave no answer
 }
 
-func newForwarder(c Config) *forwarder {
+func newForwarder(c Config, work *sync.WaitGroup) *forwarder {
 	if c.Upstreams == nil {
 		c.Upstreams = func() []netip.AddrPort { return nil }
 	}
-	return &forwarder{upstreams: c.Upstreams, log: c.Logger, limits: c.Limits, cache: cache{size: c.Limits.Cached},
-		askers: map[netip.Addr]int{}, failed: map[netip.AddrPort]time.Time{}}
+	split := slices.SortedStableFunc(slices.Values(c.Split), func(a, b Route) int { return len(b.Domain) - len(a.Domain) })
+	return &forwarder{upstreams: c.Upstreams, split: split, log: c.Logger, limits: c.Limits, cache: cache{size: c.Limits.Cached},
+		work: work, askers: map[netip.Addr]int{}, failed: map[netip.AddrPort]time.Time{}}
 }
 
 var (
 	errNoUpstream = errors.New("there is no other DNS server to ask: the host's resolv.conf names none but this one")
 	errOverload   = errors.New("too many questions wait for other DNS servers")
+	errStale      = errors.New("other DNS servers give no answer, and the last one is too old")
 )
 
 // reserve takes a place among those that wait; release gives it back.
@@ -61,51 +65,102 @@ func (f *forwarder) reserve(asker netip.Addr) (release func(), ok bool) {
 	}, true
 }
 
-func (s *Server) overload(q *query) []byte {
-	s.config.Logger.Debug("a name is not resolved", "asker", q.asker, "error", errOverload)
-	m := q.reply(dns.RcodeServerFailure)
-	m.RecursionAvailable = true
-	return q.pack(m)
+// key gives the question as other servers are asked it.
+func (w *worker) key() key {
+	return key{name: string(w.name), qtype: w.qtype, dnssec: w.dnssec, unchecked: w.unchecked()}
 }
 
-// cached gives the reply when the answer is known.
-func (f *forwarder) cached(q *query) *dns.Msg {
-	m := f.cache.get(q.key(), time.Now())
-	if m == nil {
-		return nil
+// cached gives the answer to q when it is known, or known to be the best there is for now.
+func (f *forwarder) cached(q *question, now time.Time) *answer {
+	e, ok := f.cache.get(q.name, q.qtype, q.dnssec, q.unchecked())
+	if ok && (now.Before(e.until) || now.Before(e.again)) {
+		return e.answer
 	}
-	return q.adopt(m)
+	return nil
 }
 
-// ask gives the reply from the cache or from other servers.
-func (f *forwarder) ask(ctx context.Context, q *query) (*dns.Msg, error) {
-	key := q.key()
-	got, err, _ := f.flight.Do(key.String(), func() (any, error) {
-		m, err := f.resolve(ctx, key)
-		if err == nil {
-			f.cache.put(key, m, time.Now())
+// staleWait is how long an asker waits for a fresh answer when there is an old one (RFC 8767, section 5).
+const staleWait = 1800 * time.Millisecond
+
+// ask gives the answer of other servers; when they give none in time, the last one that they gave.
+func (f *forwarder) ask(ctx context.Context, k key) (*answer, error) {
+	e, ok := f.cache.get([]byte(k.name), k.qtype, k.dnssec, k.unchecked)
+	if !ok || e.answer.rcode == dns.RcodeServerFailure || time.Since(e.until) >= maxStale {
+		return f.fetch(ctx, k)
+	}
+	fresh := make(chan *answer, 1)
+	f.work.Go(func() {
+		a, err := f.fetch(ctx, k)
+		if err != nil {
+			f.log.Debug("a name is not resolved, an old answer is given", "name", k.name, "error", err)
+			a = nil
 		}
-		return m, err
+		fresh <- a
+	})
+	select {
+	case a := <-fresh:
+		if a != nil {
+			return a, nil
+		}
+	case <-time.After(staleWait):
+	}
+	if a := f.cache.stale(k, time.Now()); a != nil {
+		return a, nil
+	}
+	return nil, errStale
+}
+
+// fetch asks other servers, once for all that wait for the same, and keeps what they say. That there is no
+// answer is kept for a moment.
+func (f *forwarder) fetch(ctx context.Context, k key) (*answer, error) {
+	got, err, _ := f.flight.Do(k.String(), func() (any, error) {
+		m, err := f.resolve(ctx, k)
+		now := time.Now()
+		if err != nil {
+			if f.cache.stale(k, now) == nil && ctx.Err() == nil {
+				f.cache.put(k, failure(dns.RcodeServerFailure), failedKeep, now)
+			}
+			return nil, err
+		}
+		d := keep(m)
+		a, err := adopt(k, m, now)
+		if err == nil {
+			f.cache.put(k, a, d, now)
+		}
+		return a, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return q.adopt(got.(*dns.Msg).Copy()), nil
+	return got.(*answer), nil
 }
 
-// adopt makes another server's answer the reply to q.
-func (q *query) adopt(m *dns.Msg) *dns.Msg {
-	out := q.reply(m.Rcode)
-	out.RecursionAvailable, out.AuthenticatedData = true, m.AuthenticatedData && q.key().dnssec
-	out.Answer, out.Ns = m.Answer, m.Ns
-	extra := slices.DeleteFunc(m.Extra, func(r dns.RR) bool { return r.Header().Rrtype == dns.TypeOPT })
-	out.Extra = append(extra, out.Extra...)
-	return out
+// adopt makes another server's answer one to give.
+func adopt(k key, m *dns.Msg, now time.Time) (*answer, error) {
+	m.Extra = slices.DeleteFunc(m.Extra, func(r dns.RR) bool { return r.Header().Rrtype == dns.TypeOPT })
+	m.Authoritative, m.AuthenticatedData = false, m.AuthenticatedData && k.dnssec
+	m.Rcode &= 15
+	a, err := pack(k.name, k.qtype, m)
+	if err != nil {
+		return nil, fmt.Errorf("writing the answer of another server again: %w", err)
+	}
+	a.since = now
+	return a, nil
+}
+
+// servers gives those that are to be asked for a name.
+func (f *forwarder) servers(name string) []netip.AddrPort {
+	for _, r := range f.split {
+		if r.covers(name) {
+			return r.Servers
+		}
+	}
+	return f.upstreams()
 }
 
 // resolve asks one server after the other, those that answered lately first.
 func (f *forwarder) resolve(ctx context.Context, k key) (*dns.Msg, error) {
-	servers := f.order(f.upstreams(), time.Now())
+	servers := f.order(f.servers(k.name), time.Now())
 	if len(servers) == 0 {
 		return nil, errNoUpstream
 	}

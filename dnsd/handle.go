@@ -1,175 +1,135 @@
 package dnsd
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-// Sizes of messages, in bytes.
+// worker answers the queries of one socket or one connection, one after the other, in memory of its own.
+type worker struct {
+	server *Server
+	question
+	cookies cookies
+	asker   netip.Addr
+	tcp     bool
+	recurse bool // the asker may
+}
+
+func (s *Server) newWorker(tcp bool) *worker {
+	return &worker{server: s, tcp: tcp, cookies: cookies{block: s.secret}}
+}
+
+// outcome is what becomes of a message.
+type outcome int
+
 const (
-	headerLen  = 12
-	plainUDP   = 512  // without EDNS (RFC 1035, section 2.3.4)
-	maxUDP     = 1232 // fits a packet everywhere, so that no answer is fragmented
-	maxMessage = 65535
+	silence  outcome = iota
+	replied          // with bytes
+	elsewhere        // other servers must be asked: see ask
+	transfer         // of the whole zone: see sendZone
 )
 
-// query is a question that other servers are asked.
-type query struct {
-	req   *dns.Msg
-	asker netip.Addr
-	size  int
+// respond appends the reply to a message from anyone to an empty buffer.
+func (w *worker) respond(to, raw []byte, asker netip.Addr, now time.Time) ([]byte, outcome) {
+	w.asker = asker
+	rcode := w.read(raw)
+	if rcode == ignored {
+		return nil, silence
+	}
+	view := w.server.config.Source.View(asker)
+	w.recurse = view.Recurse
+	pass := w.admit(view, now)
+	switch {
+	case pass == drop:
+		return nil, silence
+	case rcode != dns.RcodeSuccess:
+		return short(to, raw, rcode), replied
+	case pass == slip:
+		return w.write(to, &answer{bits: [2]byte{bitTC}}, now), replied
+	}
+	a, out := w.decide(view, now)
+	if out != replied {
+		return nil, out
+	}
+	return w.write(to, a, now), replied
 }
 
-// respond decides what becomes of a message: a reply, a question for other servers, or neither.
-// It is given the raw bytes of anyone.
-func (s *Server) respond(raw []byte, asker netip.Addr, tcp bool) (reply []byte, ask *query) {
-	if len(raw) < headerLen || raw[2]&0x80 != 0 {
-		return nil, nil // no header, or itself an answer: replying could go on for ever
-	}
-	view := s.config.Source.View(asker)
-	if !view.Recurse && !tcp {
-		switch s.rate.pass(asker) {
-		case drop:
-			return nil, nil
-		case slip:
-			return short(raw, dns.RcodeSuccess, true), nil
+// admit bounds what strangers and single pods get over UDP. Who shows a cookie of ours, and those that
+// are given the zone, are not forged.
+func (w *worker) admit(v View, now time.Time) pass {
+	switch s := w.server; {
+	case w.tcp:
+		return allow
+	case v.Pod != nil:
+		if s.pods.pass(w.asker, now) != allow {
+			return drop
 		}
+	case !v.Recurse && !s.secondary(w.asker) && !w.cookies.check(w.cookie, w.asker, now):
+		return s.strangers.pass(w.asker, now)
 	}
-	if opcode := int(raw[2]>>3) & 15; opcode != dns.OpcodeQuery {
-		return short(raw, dns.RcodeNotImplemented, false), nil
-	}
-	req := new(dns.Msg)
-	if req.Unpack(raw) != nil || len(req.Question) != 1 {
-		return short(raw, dns.RcodeFormatError, false), nil
-	}
-	q := &query{req: req, asker: asker, size: replySize(req, tcp)}
-	m, recurse := q.local(view)
-	if recurse {
-		if m := s.forward.cached(q); m != nil {
-			return q.pack(m), nil
-		}
-		return nil, q
-	}
-	return q.pack(m), nil
+	return allow
 }
 
-// recurse asks other servers.
-func (s *Server) recurse(ctx context.Context, q *query) []byte {
-	m, err := s.forward.ask(ctx, q)
-	if err != nil {
-		s.config.Logger.Debug("a name is not resolved", "name", q.req.Question[0].Name, "asker", q.asker, "error", err)
-		m = q.reply(dns.RcodeServerFailure)
-		m.RecursionAvailable = true
+// decide finds the answer to a question.
+func (w *worker) decide(v View, now time.Time) (*answer, outcome) {
+	switch {
+	case w.edns && w.version != 0:
+		return failure(dns.RcodeBadVers), replied
+	case w.class != dns.ClassINET:
+		return failure(dns.RcodeRefused), replied
+	case w.qtype == dns.TypeAXFR || w.qtype == dns.TypeIXFR:
+		return w.decideTransfer(v)
 	}
-	return q.pack(m)
-}
-
-// local answers what can be answered here, or tells that other servers must be asked.
-func (q *query) local(v View) (m *dns.Msg, recurse bool) {
-	question := q.req.Question[0]
-	if o := q.req.IsEdns0(); o != nil && o.Version() != 0 {
-		return q.reply(dns.RcodeBadVers), false
-	}
-	if question.Qclass != dns.ClassINET || question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
-		return q.reply(dns.RcodeRefused), false
-	}
-	found, is, cut := v.lookup(question, q.limit(question.Qtype))
+	a, is := v.answer(w.name, w.qtype)
 	switch {
 	case is == unready:
-		m = q.reply(dns.RcodeServerFailure)
-	case is == foreign && !v.Recurse:
-		return q.reply(dns.RcodeRefused), false
-	case is == foreign && question.Qtype == dns.TypeANY:
-		m = q.reply(dns.RcodeNotImplemented) // nobody needs it, and it makes big answers
-	case is == foreign:
-		return nil, true
-	default:
-		m = q.reply(dns.RcodeSuccess)
-		m.Answer, m.Ns, m.Extra = found.Answer, found.Ns, append(found.Extra, m.Extra...)
-		m.Authoritative, m.Truncated = true, cut
+		return failure(dns.RcodeServerFailure), replied
+	case is != foreign:
+		return a, replied
+	case !v.Recurse:
+		return failure(dns.RcodeRefused), replied
+	case w.qtype == dns.TypeANY: // nobody needs it, and it makes big answers
+		return failure(dns.RcodeNotImplemented), replied
 	}
-	if is == missing {
-		m.Rcode = dns.RcodeNameError
+	if a := w.server.forward.cached(&w.question, now); a != nil {
+		return a, replied
 	}
-	m.RecursionAvailable = v.Recurse
-	return m, false
+	return nil, elsewhere
 }
 
-// limit bounds the records that are made for a reply by what can fit at all: 16 bytes are the
-// least for an address, and about 48 for a service record with its address.
-func (q *query) limit(t uint16) int {
-	if t == dns.TypeSRV {
-		return max(1, q.size/48)
+// write writes an answer as the reply to the query that was read last.
+func (w *worker) write(to []byte, a *answer, now time.Time) []byte {
+	var cookie []byte
+	if len(w.cookie) > 0 {
+		cookie = w.cookies.give(w.cookie[:8], w.asker, now)
 	}
-	return max(1, q.size/16)
+	return w.question.write(to, a, w.room(w.tcp), w.recurse, cookie, now)
 }
 
-// reply starts an answer: the question as it was asked, in its own case, and EDNS when the asker
-// speaks it.
-func (q *query) reply(rcode int) *dns.Msg {
-	m := &dns.Msg{Compress: true, Question: q.req.Question}
-	m.Id, m.Response, m.Rcode = q.req.Id, true, rcode
-	m.RecursionDesired, m.CheckingDisabled = q.req.RecursionDesired, q.req.CheckingDisabled
-	if o := q.req.IsEdns0(); o != nil {
-		m.SetEdns0(maxUDP, o.Do())
-	}
-	return m
+// later is a query that waits for other servers: a copy, since its socket goes on.
+func (w *worker) later() *worker {
+	l := w.server.newWorker(w.tcp)
+	l.read(bytes.Clone(w.raw))
+	l.asker, l.recurse = w.asker, w.recurse
+	return l
 }
 
-// pack makes the bytes of a reply that fits.
-func (q *query) pack(m *dns.Msg) []byte {
-	cut := m.Truncated
-	m.Truncate(q.size)
-	m.Truncated = m.Truncated || cut
-	out, err := m.Pack()
-	if err != nil { // an answer of another server that cannot be written again
-		fail := q.reply(dns.RcodeServerFailure)
-		if out, err = fail.Pack(); err != nil {
-			return nil
-		}
+// ask gives the reply of other servers. A place among those that wait must be reserved.
+func (w *worker) ask(ctx context.Context, to []byte) []byte {
+	a, err := w.server.forward.ask(ctx, w.key())
+	if err != nil {
+		w.server.config.Logger.Debug("a name is not resolved", "name", string(w.name), "asker", w.asker, "error", err)
+		a = failure(dns.RcodeServerFailure)
 	}
-	return out
+	return w.write(to, a, time.Now())
 }
 
-// replySize gives how big the reply may be.
-func replySize(req *dns.Msg, tcp bool) int {
-	if tcp {
-		return maxMessage
-	}
-	if o := req.IsEdns0(); o != nil {
-		return min(max(int(o.UDPSize()), plainUDP), maxUDP)
-	}
-	return plainUDP
-}
-
-// short gives a reply of a header alone, to a message that may be nothing but a header.
-func short(raw []byte, rcode int, truncated bool) []byte {
-	out := make([]byte, headerLen)
-	copy(out, raw[:2])
-	out[2] = 0x80 | raw[2]&0x79 // opcode and RD as they came
-	if truncated {
-		out[2] |= 0x02
-		if end := questionEnd(raw); end > 0 { // clients want to see their question
-			out = append(out, raw[headerLen:end]...)
-			binary.BigEndian.PutUint16(out[4:], 1)
-		}
-	}
-	out[3] = byte(rcode)
-	return out
-}
-
-// questionEnd gives where the only question of a message ends, or 0.
-func questionEnd(raw []byte) int {
-	if binary.BigEndian.Uint16(raw[4:]) != 1 {
-		return 0
-	}
-	for at := headerLen; at < len(raw) && raw[at] < 64; at += 1 + int(raw[at]) {
-		if raw[at] == 0 && at+5 <= len(raw) && at < headerLen+255 {
-			return at + 5
-		}
-	}
-	return 0
+// overload gives the reply when too many wait.
+func (w *worker) overload(to []byte) []byte {
+	w.server.config.Logger.Debug("a name is not resolved", "asker", w.asker, "error", errOverload)
+	return w.write(to, failure(dns.RcodeServerFailure), time.Now())
 }

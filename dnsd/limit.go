@@ -16,12 +16,14 @@ const (
 	drop
 )
 
-// rateLimit bounds the answers to each network of strangers, so that a flood with a forged sender
-// is not passed on. Its memory is fixed: networks that fall on one slot share it.
+// rateLimit bounds the answers to each network. Of strangers, so that a flood with a forged sender
+// is not passed on; of pods, each by itself, so that one does not take the server from the others.
+// Its memory is fixed: networks that fall on one slot share it.
 type rateLimit struct {
-	rate  float64 // a second, and the burst
-	seed  maphash.Seed
-	slots [1024]slot
+	rate   float64 // a second, and the burst
+	v4, v6 int     // bits of a network
+	seed   maphash.Seed
+	slots  [1024]slot
 }
 
 type slot struct {
@@ -32,16 +34,14 @@ type slot struct {
 	over   int
 }
 
-func newRateLimit(rate int) *rateLimit {
-	return &rateLimit{rate: float64(rate), seed: maphash.MakeSeed()}
+func newRateLimit(rate, v4, v6 int) *rateLimit {
+	return &rateLimit{rate: float64(rate), v4: v4, v6: v6, seed: maphash.MakeSeed()}
 }
 
-func (r *rateLimit) pass(asker netip.Addr) pass { return r.passAt(asker, time.Now()) }
-
-func (r *rateLimit) passAt(asker netip.Addr, now time.Time) pass {
-	bits := 24
+func (r *rateLimit) pass(asker netip.Addr, now time.Time) pass {
+	bits := r.v4
 	if asker.Is6() {
-		bits = 56
+		bits = r.v6
 	}
 	network, err := asker.Prefix(bits)
 	if err != nil {
@@ -53,7 +53,7 @@ func (r *rateLimit) passAt(asker netip.Addr, now time.Time) pass {
 	if s.at.IsZero() || (s.net != network && now.Sub(s.at) > time.Second) {
 		s.net, s.tokens, s.over = network, r.rate, 0
 	} else {
-		s.tokens = min(r.rate, s.tokens+now.Sub(s.at).Seconds()*r.rate)
+		s.tokens = min(r.rate, s.tokens+max(0, now.Sub(s.at).Seconds())*r.rate)
 	}
 	s.at = now
 	if s.tokens >= 1 {

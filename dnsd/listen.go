@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// readBuffer of a UDP socket holds a burst of some thousand queries.
+const readBuffer = 1 << 20
+
 // bind opens the sockets of one address: several for UDP, among which the kernel spreads askers
 // (SO_REUSEPORT, socket(7)).
 func (s *Server) bind(a netip.AddrPort) error {
@@ -24,6 +27,7 @@ func (s *Server) bind(a netip.AddrPort) error {
 			return err
 		}
 		u := c.(*net.UDPConn)
+		_ = u.SetReadBuffer(readBuffer) // the kernel may give less
 		s.udp = append(s.udp, u)
 		if a.Port() == 0 {
 			a = netip.AddrPortFrom(a.Addr(), u.LocalAddr().(*net.UDPAddr).AddrPort().Port())
@@ -53,38 +57,47 @@ func socketOptions(network, _ string, raw syscall.RawConn) error {
 // serveUDP answers what is known in this goroutine, so a flood makes no others; only questions
 // for other servers get one each, and these are bounded.
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) {
-	buf := make([]byte, 4096) // a query is never longer
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	b, w := newBatch(raw), s.newWorker(false)
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if !pause(ctx, time.Millisecond) { // such as ENOBUFS: try again
+		if err := b.receive(); err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || !pause(ctx, time.Millisecond) { // such as ENOBUFS: try again
 				return
 			}
 			continue
 		}
-		write := func(b []byte) { _, _ = c.WriteToUDPAddrPort(b, from) } // a lost reply is asked again
-		reply, ask := s.respond(buf[:n], from.Addr().Unmap(), false)
-		if ask != nil {
-			s.later(ctx, ask, write)
-		} else if reply != nil {
-			write(reply)
+		s.serveBatch(ctx, c, b, w, time.Now())
+		_ = b.send() // fails only on a closed socket, as receiving then does
+	}
+}
+
+// serveBatch answers the queries that were received.
+func (s *Server) serveBatch(ctx context.Context, c *net.UDPConn, b *batch, w *worker, now time.Time) {
+	for i := range b.n {
+		query, buf := b.query(i)
+		switch reply, out := w.respond(buf, query, b.asker(i), now); out {
+		case replied:
+			b.reply(i, reply)
+		case elsewhere:
+			to := b.port(i)
+			s.later(ctx, w.later(), func(reply []byte) { _, _ = c.WriteToUDPAddrPort(reply, to) }) // a lost reply is asked again
 		}
 	}
 }
 
-// later asks other servers in a goroutine of its own, or refuses when too many do already.
-func (s *Server) later(ctx context.Context, q *query, write func([]byte)) {
-	release, ok := s.forward.reserve(q.asker)
+// later asks other servers in a goroutine of its own; too many are refused before.
+func (s *Server) later(ctx context.Context, w *worker, write func([]byte)) {
+	release, ok := s.forward.reserve(w.asker)
 	if !ok {
-		write(s.overload(q))
+		write(w.overload(nil))
 		return
 	}
 	s.work.Go(func() {
 		defer release()
-		write(s.recurse(ctx, q))
+		write(w.ask(ctx, nil))
 	})
 }
 
@@ -117,33 +130,46 @@ func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) {
 func (s *Server) serveStream(ctx context.Context, c *net.TCPConn, from netip.Addr) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
+	w := s.newWorker(true)
 	for range s.config.Limits.StreamQueries {
 		_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle)) // fails only on a closed connection, as reading then does
 		raw, err := readMessage(c)
 		if err != nil {
 			return
 		}
-		reply, ask := s.respond(raw, from, true)
-		if ask != nil {
-			reply = s.wait(ctx, ask)
-		}
-		if reply == nil {
+		reply, out := w.respond(nil, raw, from, time.Now())
+		switch out {
+		case elsewhere:
+			reply = w.wait(ctx)
+		case transfer:
+			err = s.sendZone(c, w)
+		case silence:
 			return
 		}
-		_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle))
-		if _, err := c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reply)), uint16(len(reply))), reply...)); err != nil {
+		if out != transfer {
+			err = s.send(c, reply)
+		}
+		if err != nil {
 			return
 		}
 	}
 }
 
-func (s *Server) wait(ctx context.Context, q *query) []byte {
-	release, ok := s.forward.reserve(q.asker)
+// send writes a message with its length before it.
+func (s *Server) send(c *net.TCPConn, m []byte) error {
+	_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle)) // as above
+	_, err := c.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(m)), uint16(len(m))), m...))
+	return err
+}
+
+// wait asks other servers while the connection waits.
+func (w *worker) wait(ctx context.Context) []byte {
+	release, ok := w.server.forward.reserve(w.asker)
 	if !ok {
-		return s.overload(q)
+		return w.overload(nil)
 	}
 	defer release()
-	return s.recurse(ctx, q)
+	return w.ask(ctx, nil)
 }
 
 // readMessage reads a message with its length before it (RFC 1035, section 4.2.2). A query is never
@@ -154,7 +180,7 @@ func readMessage(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint16(length[:])
-	if n > 4096 {
+	if n > maxQuery {
 		return nil, errors.New("message is too long for a query")
 	}
 	raw := make([]byte, n)

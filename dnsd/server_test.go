@@ -107,7 +107,7 @@ func TestRotation(t *testing.T) {
 	v := View{Zone: NewZone(big(3), Options{})}
 	first := map[string]bool{}
 	for range 200 {
-		m, _, _ := v.lookup(dns.Question{Name: "s.p.gear.internal.", Qtype: dns.TypeA}, 10)
+		m, _ := say(t, v, "s.p.gear.internal.", "A")
 		first[m.Answer[0].(*dns.A).A.String()] = true
 	}
 	if len(first) != 3 {
@@ -206,9 +206,10 @@ func TestStrangersAreLimited(t *testing.T) {
 	}
 	defer s.close()
 	raw, _ := new(dns.Msg).SetQuestion("web.shop.gear.internal.", dns.TypeA).Pack()
+	w := s.newWorker(false)
 	var full, cut, none int
 	for range 200 {
-		reply, _ := s.respond(raw, ip("203.0.113.7"), false)
+		reply, _ := w.respond(nil, raw, ip("203.0.113.7"), time.Now())
 		switch {
 		case reply == nil:
 			none++
@@ -229,16 +230,16 @@ func TestStrangersAreLimited(t *testing.T) {
 		t.Errorf("%d answered, %d cut, %d dropped", full, cut, none)
 	}
 	for range 200 {
-		if reply, _ := s.respond(raw, ip("10.127.0.2"), false); len(reply) < 40 {
+		if reply, _ := w.respond(nil, raw, ip("10.127.0.2"), time.Now()); len(reply) < 40 {
 			t.Fatal("a pod is limited")
 		}
 	}
-	if reply, ask := s.respond(question("example.com."), ip("198.51.100.1"), false); ask != nil || reply[3]&15 != dns.RcodeRefused {
+	if reply, out := w.respond(nil, ask("example.com."), ip("198.51.100.1"), time.Now()); out != replied || reply[3]&15 != dns.RcodeRefused {
 		t.Error("a stranger may recurse")
 	}
 }
 
-func question(name string) []byte {
+func ask(name string) []byte {
 	raw, err := new(dns.Msg).SetQuestion(name, dns.TypeA).Pack()
 	if err != nil {
 		panic(err)
@@ -246,29 +247,35 @@ func question(name string) []byte {
 	return raw
 }
 
-// fuzzServer has no sockets: respond needs none.
-func fuzzServer(src Source) *Server {
-	c := Config{Source: src, Limits: DefaultLimits()}
-	return &Server{config: c, forward: newForwarder(c), rate: newRateLimit(1 << 30)}
+// noSockets gives a server that is asked by respond alone.
+func noSockets(t testing.TB, c Config) *Server {
+	t.Helper()
+	c.Limits = DefaultLimits()
+	c.Limits.StrangerRate, c.Limits.PodRate = 1<<30, 1<<30
+	s, err := newServer(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // FuzzRespond gives the server anything. A reply must be a message to this query, fit, and be no
 // answer that makes other servers reply.
 func FuzzRespond(f *testing.F) {
 	for _, name := range []string{"web.shop.gear.internal.", "example.com.", ".", "a\\.b.gear.internal.", "\\000.shop.example.com."} {
-		f.Add(question(name), true)
+		f.Add(ask(name), true)
 		m := new(dns.Msg).SetQuestion(name, dns.TypeSRV)
 		m.SetEdns0(4096, true)
 		raw, _ := m.Pack()
 		f.Add(raw, false)
 		f.Add(raw[:len(raw)-3], false)
 	}
-	s := fuzzServer(table())
+	s := noSockets(f, Config{Source: table()})
 	f.Fuzz(func(t *testing.T, raw []byte, tcp bool) {
 		for _, asker := range []string{"127.0.0.1", "10.127.0.2", "203.0.113.5"} {
-			reply, ask := s.respond(raw, ip(asker), tcp)
-			if ask != nil && (asker == "203.0.113.5" || reply != nil) {
-				t.Fatal("asked for a stranger")
+			reply, out := s.newWorker(tcp).respond(nil, raw, ip(asker), time.Now())
+			if out == elsewhere && asker == "203.0.113.5" || out == transfer || (out == replied) != (reply != nil) {
+				t.Fatalf("outcome %d for %s", out, asker)
 			}
 			if reply == nil {
 				continue
@@ -288,14 +295,15 @@ func FuzzRespond(f *testing.F) {
 }
 
 func BenchmarkRespond(b *testing.B) {
-	s := fuzzServer(table())
+	w := noSockets(b, Config{Source: table()}).newWorker(false)
 	m := new(dns.Msg).SetQuestion("web.shop.gear.internal.", dns.TypeA)
 	m.SetEdns0(1232, false)
 	raw, _ := m.Pack()
 	asker := ip("10.127.0.2")
 	b.ReportAllocs()
+	now, buf := time.Now(), make([]byte, 0, maxUDP)
 	for b.Loop() {
-		if reply, _ := s.respond(raw, asker, false); reply == nil {
+		if reply, _ := w.respond(buf, raw, asker, now); reply == nil {
 			b.Fatal("no reply")
 		}
 	}

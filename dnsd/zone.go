@@ -2,9 +2,11 @@ package dnsd
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 
@@ -19,11 +21,14 @@ const DefaultDomain api.Hostname = "gear.internal"
 const (
 	hostLabel = "host" // HOST.host.DOMAIN
 	podLabel  = "pod"  // POD.pod.PROJECT.DOMAIN
+
+	nearestLabel = "nearest." // nearest.SERVICE.PROJECT.DOMAIN
 )
 
 // Options say how a zone is made.
 type Options struct {
 	Domain api.Hostname             // DefaultDomain when empty
+	Host   api.Name                 // whose server answers: what is nearest is near to it. None when empty
 	Down   func(host api.Name) bool // hosts whose routers and endpoints are left out; none when nil
 	PodNet netip.Prefix             // addresses whose reverse names never leave this host; a multiple of 8 bits
 	Serial uint32                   // of the SOA; should grow with the directory, such as its revision
@@ -34,10 +39,12 @@ type Options struct {
 type Zone struct {
 	domain  string // "gear.internal."
 	suffix  string // ".gear.internal."
-	local   []string
+	local   []local
 	serial  uint32
 	nodes   map[string]*node
 	refused []api.AliasEntry
+	places  map[netip.Addr]int // distances of hosts from this one, of those that are not far
+	any     *answer            // to the type ANY
 }
 
 // node is a name that exists. One without any data is an empty non-terminal (RFC 8020).
@@ -45,10 +52,14 @@ type node struct {
 	project api.Name // of the pods that see it; empty for all. Hosts and strangers see every node
 	addrs   []netip.Addr
 	targets []target
-	text    string // PTR
-	servers []string
-	outside bool // an alias beyond our domain: A and AAAA are ours, other types are not
-	fixed   bool // a host's or the domain's: nothing else may take the name
+	text    string   // PTR
+	about   []string // TXT
+	servers []target // NS
+	outside bool     // an alias beyond our domain: A and AAAA are ours, other types are not
+	fixed   bool     // a host's or the domain's: nothing else may take the name
+	service bool     // of a service or its port
+
+	answers atomic.Pointer[known] // packed, of the types that were asked for
 }
 
 // target is an SRV record.
@@ -66,11 +77,11 @@ func NewZone(d api.Directory, o Options) *Zone {
 		o.Down = func(api.Name) bool { return false }
 	}
 	z := &Zone{domain: string(o.Domain) + ".", suffix: "." + string(o.Domain) + ".", serial: max(o.Serial, 1), nodes: make(map[string]*node, size(d))}
-	z.local = []string{z.domain, "127.in-addr.arpa."}
+	z.local = []local{{name: z.domain}, {name: "127.in-addr.arpa."}}
 	if r := reverseZone(o.PodNet); r != "" {
-		z.local = append(z.local, r)
+		z.local = append(z.local, local{name: r})
 	}
-	z.addHosts(d.Hosts)
+	z.addHosts(d.Hosts, o)
 	z.addServices(d.Services)
 	for _, h := range d.Endpoints {
 		if !o.Down(h.Host) {
@@ -79,6 +90,7 @@ func NewZone(d api.Directory, o Options) *Zone {
 	}
 	z.addAliases(d, o.Down)
 	z.order()
+	z.packLocal()
 	return z
 }
 
@@ -99,25 +111,82 @@ func (z *Zone) Domain() api.Hostname { return api.Hostname(strings.TrimSuffix(z.
 func (z *Zone) Refused() []api.AliasEntry { return slices.Clone(z.refused) }
 
 // addHosts comes first: their names are fixed.
-func (z *Zone) addHosts(hosts []api.HostEntry) {
+func (z *Zone) addHosts(hosts []api.HostEntry, o Options) {
 	z.at(z.domain, "").fixed = true
 	z.at("localhost.", "").fixed = true
 	z.nodes["localhost."].addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 	z.at(hostLabel+z.suffix, "").fixed = true
+	z.places = near(hosts, o.Host)
 	for _, h := range hosts {
-		if h.Name.Validate() != nil || !h.Address.IsValid() {
-			continue
-		}
-		name := string(h.Name) + "." + hostLabel + z.suffix
-		n := z.at(name, "")
-		n.fixed, n.addrs = true, append(n.addrs, h.Address)
-		if arpa, err := dns.ReverseAddr(h.Address.String()); err == nil {
-			z.at(arpa, "").text = name
-		}
-		if apex := z.nodes[z.domain]; len(apex.servers) < 3 { // every host is one; three are enough to find the zone
-			apex.servers = append(apex.servers, name)
+		if h.Name.Validate() == nil && h.Address.IsValid() {
+			z.addHost(h)
 		}
 	}
+	z.addServers(hosts, o)
+}
+
+func (z *Zone) addHost(h api.HostEntry) {
+	name := string(h.Name) + "." + hostLabel + z.suffix
+	n := z.at(name, "")
+	if z.nodes[name] == nil {
+		return
+	}
+	n.fixed, n.addrs, n.about = true, append(n.addrs, h.Address), []string{"host=" + string(h.Name)}
+	if h.Zone != "" {
+		n.about = append(n.about, "zone="+string(h.Zone))
+	}
+	if arpa, err := dns.ReverseAddr(h.Address.String()); err == nil {
+		z.at(arpa, "").text = name
+	}
+}
+
+// near gives the distances of the hosts that are not far from one.
+func near(hosts []api.HostEntry, from api.Name) map[netip.Addr]int {
+	out := map[netip.Addr]int{}
+	i := slices.IndexFunc(hosts, func(h api.HostEntry) bool { return h.Name == from })
+	if from == "" || i < 0 {
+		return out
+	}
+	for _, h := range hosts {
+		if h.Zone != "" && h.Zone == hosts[i].Zone {
+			out[h.Address] = sameZone
+		}
+	}
+	out[hosts[i].Address] = here
+	return out
+}
+
+// addServers names the zone's servers: every host is one, and three that are up are enough to find
+// it. What is up comes first in the list, so that there are some in any case.
+func (z *Zone) addServers(hosts []api.HostEntry, o Options) {
+	var up, down []target
+	for _, h := range hosts {
+		t := target{name: string(h.Name) + "." + hostLabel + z.suffix, addr: h.Address}
+		switch n := z.nodes[t.name]; {
+		case n == nil || !h.Address.IsValid():
+		case o.Down(h.Name):
+			down = append(down, t)
+		default:
+			up = append(up, t)
+		}
+	}
+	all := append(up, down...)
+	z.nodes[z.domain].servers = all[:min(len(all), 3)]
+}
+
+// Distances of a host.
+const (
+	here     = 0
+	sameZone = 1
+	far      = 2
+)
+
+// distance tells how far an endpoint is from this server's host.
+func (z *Zone) distance(a netip.Addr) int {
+	if d, ok := z.places[a]; ok {
+		return d
+	}
+	return far
 }
 
 // addServices makes the names exist before there are endpoints: no data is not "no such name".
@@ -126,11 +195,16 @@ func (z *Zone) addServices(services []api.ServiceEntry) {
 		if s.Project.Validate() != nil || s.Name.Validate() != nil {
 			continue
 		}
-		z.service(s.Project, s.Name)
+		n := z.service(s.Project, s.Name)
+		var ports []string
 		for _, p := range s.Ports {
 			if p.Name.Validate() == nil {
 				z.port(s.Project, s.Name, p.Name, p.Protocol)
+				ports = append(ports, fmt.Sprintf("port=%s:%d/%s", p.Name, p.Port, cmp.Or(p.Protocol, api.TCP)))
 			}
+		}
+		if !n.fixed {
+			n.about = append([]string{"project=" + string(s.Project), "service=" + string(s.Name)}, ports...)
 		}
 	}
 }
@@ -141,18 +215,23 @@ func (z *Zone) addEndpoints(endpoints []api.Endpoint) {
 			continue
 		}
 		name := podName(e.Pod, e.Project, z.suffix)
-		pod, t := z.at(name, e.Project), target{name, e.Address.Port(), e.Address.Addr()}
+		pod, service := z.at(name, e.Project), z.service(e.Project, e.Service)
+		t := target{name: name, port: e.Address.Port(), addr: e.Address.Addr()}
 		pod.give(t.addr)
+		if !service.fixed {
+			pod.about = service.about[:min(2, len(service.about))]
+		}
 		if !e.Ready {
 			continue
 		}
-		for _, n := range []*node{z.service(e.Project, e.Service), z.port(e.Project, e.Service, e.Port, e.Protocol)} {
-			if !n.fixed {
-				n.addrs = append(n.addrs, t.addr)
+		for _, n := range []*node{service, z.port(e.Project, e.Service, e.Port, e.Protocol), pod} {
+			if n != pod {
+				n.give(t.addr)
+			}
+			if !n.fixed && z.nodes[name] == pod { // not when its name is too long
 				n.targets = append(n.targets, t)
 			}
 		}
-		pod.targets = append(pod.targets, t)
 	}
 }
 
@@ -161,11 +240,15 @@ func valid(names ...api.Name) bool {
 }
 
 func (z *Zone) service(project, name api.Name) *node {
-	return z.at(string(name)+"."+string(project)+z.suffix, project)
+	n := z.at(string(name)+"."+string(project)+z.suffix, project)
+	n.service = true
+	return n
 }
 
 func (z *Zone) port(project, service, port api.Name, p api.Protocol) *node {
-	return z.at(portName(port, p)+string(service)+"."+string(project)+z.suffix, project)
+	n := z.at(portName(port, p)+string(service)+"."+string(project)+z.suffix, project)
+	n.service = true
+	return n
 }
 
 // portName gives "_http._tcp." as of RFC 2782.
@@ -187,12 +270,16 @@ func (n *node) give(a netip.Addr) {
 	}
 }
 
-// at gives the node of a name and makes it, with the names above it in the domain.
+// at gives the node of a name and makes it, with the names above it in the domain. One that is too
+// long for the DNS (255 octets with its lengths, RFC 1035) is in no zone.
 func (z *Zone) at(name string, project api.Name) *node {
 	if n, ok := z.nodes[name]; ok {
 		return n
 	}
 	n := &node{project: project}
+	if len(name)+1 > maxName {
+		return n
+	}
 	z.nodes[name] = n
 	if _, above, ok := strings.Cut(name, "."); ok && strings.HasSuffix(above, z.suffix) {
 		z.at(above, project)
@@ -221,6 +308,9 @@ func (z *Zone) addAliases(d api.Directory, down func(api.Name) bool) {
 		}
 		n := z.at(name, project)
 		n.project, n.addrs, n.outside = project, routers, !inside
+		if inside {
+			n.about = []string{"project=" + string(a.Project), "alias=" + string(a.Service)}
+		}
 	}
 }
 
@@ -276,14 +366,4 @@ func reverseZone(p netip.Prefix) string {
 		_, name, _ = strings.Cut(name, ".")
 	}
 	return name
-}
-
-// owner gives the zone of ours that a name is in: the domain, or a reverse zone.
-func (z *Zone) owner(name string) (string, bool) {
-	for _, l := range z.local {
-		if strings.HasSuffix(name, l) && (len(name) == len(l) || name[len(name)-len(l)-1] == '.') {
-			return l, true
-		}
-	}
-	return "", false
 }
