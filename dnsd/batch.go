@@ -90,7 +90,7 @@ func (b *batch) receiveNow(fd uintptr) bool {
 func (b *batch) query(i int) (query, reply []byte) {
 	at := i * (queryLen + maxUDP)
 	end := at + queryLen
-	return b.bufs[at : at+int(b.in[i].n)], b.bufs[end:end:end+maxUDP]
+	return b.bufs[at : at+int(b.in[i].n)], b.bufs[end : end : end+maxUDP]
 }
 
 // asker gives who sent the ith datagram.

@@ -33,9 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
-	"time"
 )
 
 // Config says where a Server listens and what it knows.
@@ -51,28 +49,6 @@ type Config struct {
 	Secondaries []netip.AddrPort
 }
 
-// Limits bound what askers can make the server do.
-type Limits struct {
-	Sockets       int           // UDP sockets, and goroutines, of each address
-	Streams       int           // TCP connections at a time
-	StrangerTCP   int           // of these, from askers that may not recurse
-	StreamQueries int           // queries on one TCP connection
-	StreamIdle    time.Duration // a TCP connection is closed when no whole query came for this long
-	Forwards      int           // queries at a time that wait for other servers
-	AskerForwards int           // of these, of one asker
-	ForwardTime   time.Duration // one try at one other server
-	Cached        int           // answers of other servers that are kept
-	StrangerRate  int           // UDP answers a second to one /24 (IPv6: /56) of strangers; over it every second one is "use TCP", the others are dropped
-	PodRate       int           // UDP queries a second of one pod; more are dropped
-}
-
-// DefaultLimits suit a host with some hundreds of pods.
-func DefaultLimits() Limits {
-	return Limits{Sockets: min(runtime.GOMAXPROCS(0), 8), Streams: 256, StrangerTCP: 64, StreamQueries: 256,
-		StreamIdle: 8 * time.Second, Forwards: 512, AskerForwards: 64, ForwardTime: 2 * time.Second,
-		Cached: 8192, StrangerRate: 100, PodRate: 10_000}
-}
-
 // Server answers DNS queries. It is made by New and used by one Run.
 type Server struct {
 	config    Config
@@ -82,7 +58,7 @@ type Server struct {
 	strangers *rateLimit
 	pods      *rateLimit
 	secret    cipher.Block // of cookies
-	streams   streamCount
+	streams   *streamCount
 	work      sync.WaitGroup // everything that Run started
 }
 
@@ -116,7 +92,7 @@ func newServer(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dnsd: making the secret of cookies: %w", err)
 	}
-	s := &Server{config: c, secret: secret, strangers: newRateLimit(c.Limits.StrangerRate, 24, 56), pods: newRateLimit(c.Limits.PodRate, 32, 128)}
+	s := &Server{config: c, secret: secret, streams: newStreamCount(c.Limits), strangers: newRateLimit(c.Limits.StrangerRate, 24, 56), pods: newRateLimit(c.Limits.PodRate, 32, 128)}
 	s.forward = newForwarder(c, &s.work)
 	return s, nil
 }

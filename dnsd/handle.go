@@ -27,10 +27,10 @@ func (s *Server) newWorker(tcp bool) *worker {
 type outcome int
 
 const (
-	silence  outcome = iota
-	replied          // with bytes
-	elsewhere        // other servers must be asked: see ask
-	transfer         // of the whole zone: see sendZone
+	silence   outcome = iota
+	replied           // with bytes
+	elsewhere         // other servers must be asked: see ask
+	transfer          // of the whole zone: see sendZone
 )
 
 // respond appends the reply to a message from anyone to an empty buffer.
@@ -58,8 +58,7 @@ func (w *worker) respond(to, raw []byte, asker netip.Addr, now time.Time) ([]byt
 	return w.write(to, a, now), replied
 }
 
-// admit bounds what strangers and single pods get over UDP. Who shows a cookie of ours, and those that
-// are given the zone, are not forged.
+// admit bounds what strangers and single pods get over UDP. Who shows a cookie of ours is not forged.
 func (w *worker) admit(v View, now time.Time) pass {
 	switch s := w.server; {
 	case w.tcp:
@@ -68,7 +67,7 @@ func (w *worker) admit(v View, now time.Time) pass {
 		if s.pods.pass(w.asker, now) != allow {
 			return drop
 		}
-	case !v.Recurse && !s.secondary(w.asker) && !w.cookies.check(w.cookie, w.asker, now):
+	case !v.Recurse && !w.cookies.check(w.cookie, w.asker, now):
 		return s.strangers.pass(w.asker, now)
 	}
 	return allow

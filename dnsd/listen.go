@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
@@ -114,13 +113,13 @@ func (s *Server) serveTCP(ctx context.Context, l *net.TCPListener) {
 			continue
 		}
 		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		stranger := !s.config.Source.View(from).Recurse
-		if !s.streams.enter(stranger, s.config.Limits) {
+		leave, ok := s.streams.enter(from, !s.config.Source.View(from).Recurse && !s.secondary(from))
+		if !ok {
 			c.Close()
 			continue
 		}
 		s.work.Go(func() {
-			defer s.streams.leave(stranger)
+			defer leave()
 			s.serveStream(ctx, c, from)
 		})
 	}
@@ -132,7 +131,7 @@ func (s *Server) serveStream(ctx context.Context, c *net.TCPConn, from netip.Add
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	w := s.newWorker(true)
 	for range s.config.Limits.StreamQueries {
-		_ = c.SetDeadline(time.Now().Add(s.config.Limits.StreamIdle)) // fails only on a closed connection, as reading then does
+		_ = c.SetDeadline(time.Now().Add(s.streams.idle())) // fails only on a closed connection, as reading then does
 		raw, err := readMessage(c)
 		if err != nil {
 			return
@@ -186,36 +185,6 @@ func readMessage(r io.Reader) ([]byte, error) {
 	raw := make([]byte, n)
 	_, err := io.ReadFull(r, raw)
 	return raw, err
-}
-
-// streamCount counts open TCP connections; strangers have a part of them, so that they cannot keep
-// pods out.
-type streamCount struct {
-	mu        sync.Mutex
-	all       int
-	strangers int
-}
-
-func (c *streamCount) enter(stranger bool, l Limits) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all >= l.Streams || stranger && c.strangers >= l.StrangerTCP {
-		return false
-	}
-	c.all++
-	if stranger {
-		c.strangers++
-	}
-	return true
-}
-
-func (c *streamCount) leave(stranger bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all--
-	if stranger {
-		c.strangers--
-	}
 }
 
 // pause waits and tells whether ctx still lives.

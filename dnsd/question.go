@@ -52,13 +52,13 @@ const ignored = -1
 
 // read takes a message apart. Its rcode is NOERROR when q holds a question.
 func (q *question) read(raw []byte) (rcode int) {
+	q.raw, q.edns, q.version, q.dnssec, q.udpSize, q.cookie = raw, false, 0, false, plainUDP, nil
 	if len(raw) < headerLen || raw[2]&bitQR != 0 {
 		return ignored // no header, or itself an answer: replying could go on for ever
 	}
 	if raw[2]>>3&15 != dns.OpcodeQuery {
 		return dns.RcodeNotImplemented
 	}
-	q.raw, q.edns, q.version, q.dnssec, q.udpSize, q.cookie = raw, false, 0, false, plainUDP, nil
 	if binary.BigEndian.Uint16(raw[4:]) != 1 || !q.readName() || !q.readRecords() {
 		return dns.RcodeFormatError
 	}

@@ -1,6 +1,7 @@
 package dnsd
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,52 +22,84 @@ func (r Route) covers(name string) bool {
 	return ok && (rest == "" || strings.HasSuffix(rest, "."))
 }
 
-// ParseUpstreams reads a list such as "192.0.2.53,corp.example=10.0.0.53,corp.example=[2001:db8::1]:5353": servers
-// for all names, and for those of a domain.
-func ParseUpstreams(list string) (all []netip.AddrPort, split []Route, err error) {
-	for _, word := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+// ParseRoutes reads a list such as "corp.example=10.0.0.53,corp.example=[2001:db8::1]:5353". A domain has
+// each server that it is listed with. Own is the cluster's domain: what is in it is asked nowhere else.
+func ParseRoutes(list string, own api.Hostname) (out []Route, err error) {
+	for _, word := range words(list) {
 		domain, server, ok := strings.Cut(word, "=")
 		if !ok {
-			domain, server = "", word
+			return nil, fmt.Errorf("%q: want DOMAIN=ADDRESS, such as corp.example=192.0.2.53", word)
 		}
-		at, err := ParseServer(server)
+		r, err := parseRoute(domain, server, own)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%q: %w", word, err)
+			return nil, fmt.Errorf("%q: %w", word, err)
 		}
-		if !ok {
-			all = append(all, at)
+		i := slices.IndexFunc(out, func(o Route) bool { return o.Domain == r.Domain })
+		if i < 0 {
+			out = append(out, r)
 			continue
 		}
-		name := api.Hostname(strings.TrimSuffix(strings.ToLower(domain), "."))
-		if err := name.Validate(); err != nil {
-			return nil, nil, fmt.Errorf("%q: the domain: %w", word, err)
-		}
-		i := slices.IndexFunc(split, func(r Route) bool { return r.Domain == name })
-		if i < 0 {
-			i, split = len(split), append(split, Route{Domain: name})
-		}
-		split[i].Servers = append(split[i].Servers, at)
+		out[i].Servers = append(out[i].Servers, r.Servers...)
 	}
-	return all, split, nil
+	return out, nil
+}
+
+func parseRoute(domain, server string, own api.Hostname) (Route, error) {
+	r := Route{Domain: api.Hostname(strings.TrimSuffix(strings.ToLower(domain), "."))}
+	if err := r.Domain.Validate(); err != nil {
+		return r, fmt.Errorf("the domain: %w", err)
+	}
+	if (Route{Domain: own}).covers(string(r.Domain) + ".") {
+		return r, fmt.Errorf("names in %s are the cluster's own, and no other server is asked for them", own)
+	}
+	at, err := parseServer(server)
+	r.Servers = []netip.AddrPort{at}
+	return r, err
 }
 
 // ParseServers reads addresses of DNS servers, separated by commas.
-func ParseServers(list string) ([]netip.AddrPort, error) {
-	all, split, err := ParseUpstreams(list)
-	if err == nil && len(split) > 0 {
-		err = fmt.Errorf("%q: want addresses alone", list)
+func ParseServers(list string) (out []netip.AddrPort, err error) {
+	for _, word := range words(list) {
+		at, err := parseServer(word)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(out, at) {
+			return nil, fmt.Errorf("%s is there twice", at)
+		}
+		out = append(out, at)
 	}
-	return all, err
+	return out, nil
 }
 
-// ParseServer reads the address of a DNS server; its port is 53 when left out.
-func ParseServer(s string) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.AddrPortFrom(a, 53), nil
-	}
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// parseServer reads the address of a DNS server; its port is 53 when left out.
+func parseServer(s string) (netip.AddrPort, error) {
 	at, err := netip.ParseAddrPort(s)
-	if err != nil || at.Port() == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%q is no address of a server: want one such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53", s)
+	if a, plain := netip.ParseAddr(s); plain == nil {
+		at, err = netip.AddrPortFrom(a, 53), nil
+	}
+	switch {
+	case err != nil || at.Port() == 0:
+		return at, fmt.Errorf("%q is no address of a server: want one such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53", s)
+	case at.Addr().IsUnspecified() || at.Addr().IsMulticast():
+		return at, fmt.Errorf("%q is no address of one server", s)
 	}
 	return at, nil
 }
+
+// NotOwn gives an error when a server in the list is this one itself, which would be a loop.
+func NotOwn(servers, listen []netip.AddrPort) error {
+	own := ownAddresses(listen)
+	for _, s := range servers {
+		if own[s.Addr().Unmap().WithZone("")] && slices.ContainsFunc(listen, func(l netip.AddrPort) bool { return l.Port() == s.Port() }) {
+			return fmt.Errorf("%s: %w", s, errItself)
+		}
+	}
+	return nil
+}
+
+var errItself = errors.New("that is this server itself")

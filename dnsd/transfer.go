@@ -36,25 +36,27 @@ func (w *worker) decideTransfer(v View) (*answer, outcome) {
 	return failure(dns.RcodeRefused), replied
 }
 
-// messageRecords are those of one message of a transfer: with the longest names they still fit.
-const messageRecords = 100
+// messageSize is about how big a message of a transfer gets, before its names are compressed. One more record
+// still fits.
+const messageSize = 16 << 10
 
 // sendZone sends all records of our domain, in messages that begin and end with the SOA (RFC 5936,
 // section 2.2). Changes are not kept: IXFR gets the whole zone too (RFC 1995, section 4).
 func (s *Server) sendZone(c *net.TCPConn, w *worker) error {
 	z := s.config.Source.View(w.asker).Zone
-	m, sent := new(dns.Msg), 0
+	m, size, sent := new(dns.Msg), 0, 0
 	flush := func() error {
 		m.Authoritative = true
 		a, err := pack(string(w.name), w.qtype, m)
 		if err != nil {
 			return fmt.Errorf("packing a part of the zone: %w", err)
 		}
-		m, sent = new(dns.Msg), sent+len(m.Answer)
+		m, size, sent = new(dns.Msg), 0, sent+len(m.Answer)
 		return s.send(c, w.write(nil, a, time.Now()))
 	}
 	for rr := range z.all() {
-		if m.Answer = append(m.Answer, rr); len(m.Answer) == messageRecords {
+		m.Answer = append(m.Answer, rr)
+		if size += dns.Len(rr); size >= messageSize {
 			if err := flush(); err != nil {
 				return err
 			}

@@ -54,8 +54,17 @@ func (v View) find(name []byte) (n *node, near bool) {
 	if n := v.named(name); n != nil {
 		return n, false
 	}
-	var base [4 * maxName]byte
-	if at := bytes.Index(name, []byte(nearestLabel)); at == 0 || at > 0 && name[0] == '_' && name[at-1] == '.' {
+	at := 0
+	for i, b := range name { // the labels of a port come first, as SRV wants them
+		if i == at && b != '_' {
+			break
+		}
+		if b == '.' {
+			at = i + 1
+		}
+	}
+	if bytes.HasPrefix(name[at:], []byte(nearestLabel)) && (at == 0 || bytes.Count(name[:at], []byte{'.'}) == 2) {
+		var base [4 * maxName]byte
 		n = v.named(append(append(base[:0], name[:at]...), name[at+len(nearestLabel):]...))
 	}
 	if n == nil || !n.service {

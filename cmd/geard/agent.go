@@ -49,6 +49,8 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	socket := f.String("engine", engine.Socket, "unix socket of dockerd, or of Podman's Docker-compatible service")
 	ceiling := f.String("max-policy", string(api.PolicyBaseline), "most that this host lets any pod have, whatever the master says: restricted, baseline or privileged")
 	classList := f.String("volume-class", "", "directories for classes of volumes, as NAME=DIRECTORY,NAME=DIRECTORY")
+	var names nameFlags
+	names.add(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy, classes: classes}, log)
+	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy, classes: classes, names: names}, log)
 	if err != nil {
 		return err
 	}
@@ -79,6 +81,7 @@ type agentOptions struct {
 	socket    string
 	maxPolicy api.Policy
 	classes   volumes.Classes
+	names     nameFlags
 }
 
 // agentDaemon joins the parts of a host.
@@ -92,8 +95,10 @@ type agentDaemon struct {
 	agent  *geard.Agent
 	images func(context.Context) error // bounds old ones
 	host   *realhost.Host
-	names  *dnsd.Table
-	dns    *dnsd.Server
+
+	names   *dnsd.Table
+	serials *serials
+	dns     *dnsd.Server
 }
 
 func newAgentDaemon(id install.Identity, dir string, o agentOptions, log *slog.Logger) (*agentDaemon, error) {
@@ -105,10 +110,10 @@ func newAgentDaemon(id install.Identity, dir string, o agentOptions, log *slog.L
 	if d.master, err = client.New(client.Config{ServerName: client.MasterName, Server: id.Master, CA: pki.CertPEM(id.CA), Certificate: d.files.Certificate}); err != nil {
 		return nil, err
 	}
-	if err := d.newAgent(o); err != nil {
+	if err := d.nameServer(o.names); err != nil {
 		return nil, err
 	}
-	return d, d.newNames()
+	return d, d.newAgent(o)
 }
 
 func (d *agentDaemon) newAgent(o agentOptions) error {
@@ -134,14 +139,6 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 	return err
 }
 
-func (d *agentDaemon) newNames() error {
-	listen := []netip.AddrPort{netip.AddrPortFrom(d.id.Address, dnsPort), netip.AddrPortFrom(podstate.Gateway(), dnsPort)}
-	d.names = dnsd.NewTable(podstate.Prefix())
-	var err error
-	d.dns, err = dnsd.New(dnsd.Config{Listen: listen, Source: d.names, Upstreams: dnsd.ResolvConf("/etc/resolv.conf", listen), Logger: d.log})
-	return err
-}
-
 // run serves until ctx ends. Names are answered from disk before anything else is up.
 func (d *agentDaemon) run(ctx context.Context) error {
 	d.setNames()
@@ -159,31 +156,6 @@ func (d *agentDaemon) run(ctx context.Context) error {
 // watchRules puts back at once what others take away of the host's rules.
 func (d *agentDaemon) watchRules(ctx context.Context) error {
 	return d.host.WatchRules(ctx, d.agent.RulesTouched)
-}
-
-// followNames keeps the DNS server's table as the agent's directory.
-func (d *agentDaemon) followNames(ctx context.Context) error {
-	for {
-		changed := d.agent.Changed()
-		d.setNames()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-			loop.Sleep(ctx, 5*time.Millisecond) // a burst becomes one new table
-		}
-	}
-}
-
-func (d *agentDaemon) setNames() {
-	dir := d.agent.Directory()
-	zone := dnsd.NewZone(dir, dnsd.Options{Domain: d.id.Domain, Down: func(h api.Name) bool { return d.mesh.Down(h) && !dir.Detached(h) }, PodNet: podstate.Prefix(), Serial: uint32(time.Now().Unix())})
-	d.names.SetZone(zone, dir.Hosts)
-	pods, links := map[netip.Addr]dnsd.Pod{}, dir.Resolver(d.id.Name)
-	for addr, p := range d.agent.Pods() {
-		pods[addr] = dnsd.NewPod(d.id.Domain, p.Metadata.Project, links.Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links))
-	}
-	d.names.SetPods(pods)
 }
 
 // serveHosts serves the agent's API to the master and to other hosts.
