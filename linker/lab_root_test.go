@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/internal/hostexec"
+	"gearmesh.dev/linker"
 )
 
 // The lab of these tests is a network segment with hosts on it, each with a bridge gear0 and pods as
@@ -155,9 +156,11 @@ func (h labHost) pod(t testing.TB, last int) labPod {
 	port := fmt.Sprintf("gv%d", last)
 	h.batch(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, p.name), "link set "+port+" up")
 	if h.routed {
-		h.batch(t, "route add "+p.addr.String()+"/32 dev "+port+" src 10.127.0.1")
+		h.batch(t, "route add "+p.addr.String()+"/32 dev "+port+" src 10.127.0.1",
+			"route add "+linker.LinkSource(p.addr).String()+"/32 via "+p.addr.String()+" dev "+port)
 	} else {
-		h.batch(t, "link set "+port+" master gear0", "link set "+port+" type bridge_slave isolated on")
+		h.batch(t, "link set "+port+" master gear0", "link set "+port+" type bridge_slave isolated on",
+			"route add "+linker.LinkSource(p.addr).String()+"/32 via "+p.addr.String()+" dev gear0")
 	}
 	p.batch(t, "addr add "+p.addr.String()+"/32 dev eth0", "link set eth0 up",
 		"route add 10.127.0.1 dev eth0 scope link", "route add default via 10.127.0.1")

@@ -82,11 +82,20 @@ func ensureVeth(name string, pod netip.Addr, file string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %q up: %w", name, err)
 	}
-	for _, addr := range []netip.Addr{pod, linker.LinkSource(pod)} {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(addr, 32)), Src: podstate.Gateway().AsSlice()}
-		if err := netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("routing to the pod's address %s: %w", addr, err)
-		}
+	return routeTo(link.Attrs().Index, pod)
+}
+
+// routeTo leads to a pod what is for it, and what is for its links' source: the pod has no such address to answer ARP with, so
+// the way there is by the pod's own.
+func routeTo(index int, pod netip.Addr) error {
+	own := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(pod, 32)), Src: podstate.Gateway().AsSlice()}
+	if err := netlink.RouteReplace(own); err != nil {
+		return fmt.Errorf("routing to the pod's address %s: %w", pod, err)
+	}
+	source := linker.LinkSource(pod)
+	links := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(source, 32)), Gw: pod.AsSlice()}
+	if err := netlink.RouteReplace(links); err != nil {
+		return fmt.Errorf("routing to the source %s of the pod's links: %w", source, err)
 	}
 	return nil
 }
