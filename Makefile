@@ -6,7 +6,7 @@ BUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X gearmesh.dev/int
 GEAR     := ./bin/gear
 # Tests with the tag root make network namespaces; those with the tag lab boot lab hosts.
 PACKAGES := ./api/... ./client/... ./unitgen/... ./linker/... ./dnsd/... ./router/... ./mesh/... ./geard/... ./master/... ./internal/... ./cmd/... ./contrib/...
-DEBS     := mmdebstrap debian-archive-keyring iptables iproute2 conntrack docker-registry haproxy bind9-dnsutils curl procps kmod e2fsprogs systemd
+DEBS     := mmdebstrap debian-archive-keyring iptables nftables iproute2 conntrack docker-registry haproxy bind9-dnsutils curl procps kmod e2fsprogs systemd
 
 .PHONY: help
 help: ## list the targets

@@ -32,6 +32,7 @@ import (
 	"gearmesh.dev/geard/secrets"
 	"gearmesh.dev/geard/volumes"
 	"gearmesh.dev/internal/loop"
+	"gearmesh.dev/linker"
 )
 
 // Master is what the agent asks of the master.
@@ -96,8 +97,9 @@ type PodLinks struct {
 
 // HostRules is what the rules of a host are made from.
 type HostRules struct {
-	Address netip.Addr   // of the host
-	Members []netip.Addr // of all hosts of the cluster
+	Address netip.Addr          // of the host
+	Members []netip.Addr        // of all hosts of the cluster
+	Public  []linker.PublicPort // of other hosts of the cluster
 	Pods    []podstate.Net
 }
 

@@ -78,7 +78,7 @@ func hostTask(t Task, h held, desired []api.Pod) api.HostTask {
 
 // expected gives what should be there of the pods on disk that pick takes. Pods that are to be removed are left out.
 func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expected, []api.UID, error) {
-	want := Expected{Rules: HostRules{Address: a.cfg.Address, Members: a.members()}}
+	want := Expected{Rules: a.hostRules()}
 	var picked []api.UID
 	resolver := a.resolver()
 	for uid, h := range disk {

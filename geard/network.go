@@ -12,6 +12,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/linker"
 )
 
 // relinkers is how many namespaces are re-linked side by side.
@@ -127,7 +128,7 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := HostRules{Address: a.cfg.Address, Members: a.members()}
+	r := a.hostRules()
 	for _, h := range disk {
 		if h.pod != nil {
 			r.Pods = append(r.Pods, h.net)
@@ -136,6 +137,12 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	// In one order: the same pods are then the same rules.
 	slices.SortFunc(r.Pods, func(x, y podstate.Net) int { return x.Address.Compare(y.Address) })
 	return a.cfg.Machine.HostRules(ctx, r)
+}
+
+// hostRules gives what the host's rules are made of, but for its pods. Public ports of hosts that are down stay: they harm nobody, and rules
+// that stay the same need not be written.
+func (a *Agent) hostRules() HostRules {
+	return HostRules{Address: a.cfg.Address, Members: a.members(), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address)}
 }
 
 // RulesTouched tells that somebody else has changed the host's rules: they are looked at soon.

@@ -68,6 +68,8 @@ func (r *binaryRule) word(w []string) int {
 		ok = r.comment(arg)
 	case "--ctdir":
 		ok = r.direction(arg)
+	case "--ctstate":
+		ok = r.state(arg)
 	case "--mode":
 		n, ok = 4, len(w) > 3 && arg == "random" && w[2] == "--probability" && r.chance(w[3])
 	case "-j":
@@ -130,6 +132,16 @@ func (r *binaryRule) direction(arg string) bool {
 	return arg == "ORIGINAL"
 }
 
+// state matches packets of flows whose destination has been translated (XT_CONNTRACK_STATE, XT_CONNTRACK_STATE_DNAT).
+func (r *binaryRule) state(arg string) bool {
+	const flags, states, state, dnat = 146, 150, 1 << 0, 1 << 7
+	info := make([]byte, sizeConntrack)
+	binary.NativeEndian.PutUint16(info[flags:], state)
+	binary.NativeEndian.PutUint16(info[states:], dnat)
+	r.rest = append(r.rest, extension("match", unix.NFTA_MATCH_NAME, "conntrack", 3, info))
+	return arg == "DNAT"
+}
+
 // chance matches by chance. iptables leaves the number in the place of another mode's counter too.
 func (r *binaryRule) chance(arg string) bool {
 	p, err := strconv.ParseFloat(arg, 64)
@@ -163,14 +175,18 @@ const (
 	natPorts = 2 // NF_NAT_RANGE_PROTO_SPECIFIED
 )
 
-// toDestination gives a range of one IPv4 address and one port: flags, then first and last of each.
+// toDestination gives a range of one IPv4 address, and of one port where there is one: flags, then first and last of each.
 func toDestination(value string) []byte {
+	flags := uint32(natIPs | natPorts)
 	a, err := netip.ParseAddrPort(value)
+	if bare, e := netip.ParseAddr(value); e == nil {
+		a, err, flags = netip.AddrPortFrom(bare, 0), nil, natIPs
+	}
 	if err != nil || !a.Addr().Is4() {
 		return nil
 	}
 	info := make([]byte, sizeDNAT)
-	binary.NativeEndian.PutUint32(info, natIPs|natPorts)
+	binary.NativeEndian.PutUint32(info, flags)
 	copy(info[4:], a.Addr().AsSlice())
 	copy(info[20:], a.Addr().AsSlice())
 	binary.BigEndian.PutUint16(info[36:], a.Port())

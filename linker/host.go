@@ -39,6 +39,20 @@ type PublicPort struct {
 	At       netip.AddrPort
 }
 
+// PublicPorts gives the public host ports of the cluster, but for those at the host's own address, which its pods' own ports stand for. A
+// port that no pod can have is left out: what a host says of its endpoints opens nobody's agent or ssh.
+func PublicPorts(d api.Directory, own netip.Addr) []PublicPort {
+	var out []PublicPort
+	for _, h := range d.Endpoints {
+		for _, e := range h.Endpoints {
+			if port := e.Address.Port(); e.Public && e.Address.Addr() != own && firstHostPort <= port && port <= lastHostPort {
+				out = append(out, PublicPort{e.Protocol, e.Address})
+			}
+		}
+	}
+	return sortedPublic(out)
+}
+
 // HostPod is a pod as its host's rules see it.
 type HostPod struct {
 	Address netip.Addr

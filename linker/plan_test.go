@@ -109,6 +109,7 @@ func hostConfig() linker.HostConfig {
 		Bridge: "gear0", PodNet: netip.MustParsePrefix("10.127.0.0/16"), Address: addr("192.0.2.1"),
 		Members: []netip.Addr{addr("192.0.2.2"), addr("192.0.2.1")},
 		Open:    []linker.OpenPort{{Protocol: api.TCP, Port: 80}},
+		Public:  []linker.PublicPort{{Protocol: api.UDP, At: netip.MustParseAddrPort("192.0.2.2:20053")}, {Protocol: api.TCP, At: netip.MustParseAddrPort("192.0.2.2:20007")}},
 		Pods: []linker.HostPod{
 			{Address: addr("10.127.0.6"), Ports: []api.HostPort{
 				{Name: "main", Protocol: api.TCP, Port: 80, HostPort: 20002, Public: true},
@@ -120,7 +121,7 @@ func hostConfig() linker.HostConfig {
 
 func TestHostPlan(t *testing.T) {
 	bare := hostConfig()
-	bare.Members, bare.Open, bare.Pods = nil, nil, nil
+	bare.Members, bare.Open, bare.Public, bare.Pods = nil, nil, nil, nil
 	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare} {
 		t.Run(name, func(t *testing.T) {
 			r, err := linker.HostPlan(c)
@@ -147,6 +148,8 @@ func TestHostPlanRefuses(t *testing.T) {
 		"no address":      {func(c *linker.HostConfig) { c.Address = netip.Addr{} }, "an address is needed"},
 		"IPv6 member":     {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fd00::1")} }, "IPv4 is needed"},
 		"open port 0":     {func(c *linker.HostConfig) { c.Open[0].Port = 0 }, "1 to 65535"},
+		"public port 0":   {func(c *linker.HostConfig) { c.Public[0].At = netip.MustParseAddrPort("192.0.2.2:0") }, "1 to 65535"},
+		"public nowhere":  {func(c *linker.HostConfig) { c.Public[0].At = netip.AddrPort{} }, "an address is needed"},
 		"pod elsewhere":   {func(c *linker.HostConfig) { c.Pods[0].Address = addr("192.0.2.7") }, "not in the pod network"},
 		"no pod address":  {func(c *linker.HostConfig) { c.Pods[0].Address = netip.Addr{} }, "an address is needed"},
 		"port 0":          {func(c *linker.HostConfig) { c.Pods[0].Ports[0].Port = 0 }, "1 to 65535"},
@@ -164,5 +167,21 @@ func TestHostPlanRefuses(t *testing.T) {
 				t.Fatalf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestPublicPorts(t *testing.T) {
+	end := func(at string, public bool) api.Endpoint {
+		return api.Endpoint{Protocol: api.TCP, Address: netip.MustParseAddrPort(at), Public: public}
+	}
+	d := api.Directory{Endpoints: []api.HostEndpoints{
+		{Host: "c", Endpoints: []api.Endpoint{end("192.0.2.3:20001", true), end("192.0.2.3:7443", true), end("192.0.2.3:30000", true)}},
+		{Host: "a", Endpoints: []api.Endpoint{end("192.0.2.1:20001", true)}},
+		{Host: "b", Endpoints: []api.Endpoint{end("192.0.2.2:20009", true), end("192.0.2.2:20010", false), end("192.0.2.2:20009", true)}},
+	}}
+	got := linker.PublicPorts(d, addr("192.0.2.1"))
+	want := []linker.PublicPort{{Protocol: api.TCP, At: netip.MustParseAddrPort("192.0.2.2:20009")}, {Protocol: api.TCP, At: netip.MustParseAddrPort("192.0.2.3:20001")}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -112,9 +112,10 @@ func TestLinkToAnotherHost(t *testing.T) {
 		db := link("db", 1, 5432, "192.0.2.2:20001")
 		c.applyPod(t, c.pa[0], db, udp(db))
 		for _, network := range []string{"tcp", "udp"} {
-			for _, at := range []string{"127.0.0.1:5432", "127.1.0.1:5432", "192.0.2.2:20001"} {
+			for _, at := range []string{"127.0.0.1:5432", "127.1.0.1:5432"} {
 				c.pa[0].session(t, network, at).expect(t, "b1", "192.0.2.1")
 			}
+			c.pa[0].refused(t, network, "192.0.2.2:20001") // not by the link, though it is the same place
 		}
 		c.a.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.1")
 		c.b.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.2")
@@ -242,7 +243,7 @@ func TestHairpin(t *testing.T) {
 			c.pa[0].session(t, "tcp", "127.0.0.1:80").expect(t, "a0", "10.127.0.1")
 			c.pa[0].session(t, "udp", "127.0.0.1:80").expect(t, "a0", "10.127.0.1")
 			c.pa[0].session(t, "tcp", "127.0.0.1:81").expect(t, "a1", "10.127.0.1")
-			c.pa[0].session(t, "tcp", "10.127.0.1:20001").expect(t, "a1", "10.127.0.1")
+			c.pa[0].refused(t, "tcp", "10.127.0.1:20001")
 		}
 	})
 }
@@ -287,6 +288,27 @@ func TestOpenPort(t *testing.T) {
 	c.applyHost(t, c.a, c.ca)
 	c.pa[0].session(t, "tcp", "192.0.2.1:80").expect(t, "ha", "")
 	c.pa[0].session(t, "tcp", "192.0.2.2:80").expect(t, "hb", "192.0.2.1")
+}
+
+// A public port of another host is for pods without a link too, and no other port of it.
+func TestPublicPort(t *testing.T) {
+	eachWay(t, func(t *testing.T, c *cluster) {
+		for i := range c.cb.Pods[1].Ports {
+			c.cb.Pods[1].Ports[i].Public = true
+		}
+		at := netip.MustParseAddrPort("192.0.2.2:20001")
+		c.ca.Public = []linker.PublicPort{{Protocol: api.TCP, At: at}, {Protocol: api.UDP, At: at}}
+		c.applyHost(t, c.b, c.cb)
+		for _, network := range []string{"tcp", "udp"} {
+			c.pa[0].refused(t, network, "192.0.2.2:20001")
+		}
+		c.applyHost(t, c.a, c.ca)
+		for _, network := range []string{"tcp", "udp"} {
+			c.pa[0].session(t, network, "192.0.2.2:20001").expect(t, "b1", "192.0.2.1")
+			c.pb[0].session(t, network, "192.0.2.2:20001").expect(t, "b1", "10.127.0.1") // of its own host
+			c.pa[0].refused(t, network, "192.0.2.2:20000")
+		}
+	})
 }
 
 func TestMartianGuard(t *testing.T) {

@@ -83,12 +83,12 @@ func FuzzPlans(f *testing.F) {
 		l := api.LinkTarget{Service: api.Name(name), Local: at, Port: port, Protocol: api.Protocol(protocol), Localhost: true,
 			Backends: []netip.AddrPort{backend}}
 		if r, err := PodPlan(netip.MustParseAddr("10.127.0.5"), []api.LinkTarget{l}); err == nil {
-			checkText(t, r, 5)
+			checkText(t, r, 6)
 		}
 		c := HostConfig{Bridge: bridge, PodNet: netip.MustParsePrefix("10.0.0.0/16"), Address: backend.Addr(), Members: []netip.Addr{backend.Addr()},
 			Pods: []HostPod{{at, []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}}}}}
 		if r, err := HostPlan(c); err == nil {
-			checkText(t, r, 41)
+			checkText(t, r, 46)
 		}
 	})
 }

@@ -123,18 +123,19 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 		spoil(text)
 		said = nil
 		got, err := hostConfig(dirs, say)
-		if want := podnet.HostConfig(place.HostAddress, members, []podstate.Net{place}); err != nil || !reflect.DeepEqual(got, want) {
+		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: the rules are of %+v, %v; want %+v", text, got, err, want)
 		}
 		if len(said) != 1 || !strings.Contains(said[0], "cannot be read") {
 			t.Errorf("%q: said %q", text, said)
 		}
 	}
-	known := api.Desired{Directory: api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: addr("192.0.2.1")}, {Name: "h2", Address: addr("192.0.2.2")}}}}
+	known := api.Desired{Directory: api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: addr("192.0.2.1")}, {Name: "h2", Address: addr("192.0.2.2")}},
+		Endpoints: []api.HostEndpoints{{Host: "h2", Endpoints: []api.Endpoint{{Protocol: api.TCP, Address: netip.MustParseAddrPort("192.0.2.2:20009"), Public: true}}}}}}
 	if err := atomicfile.WriteSummed(dirs.Desired(), known, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := hostConfig(dirs, say); err != nil || len(got.Members) != 2 {
+	if got, err := hostConfig(dirs, say); err != nil || len(got.Members) != 2 || len(got.Public) != 1 {
 		t.Errorf("with what the master last said: %+v, %v", got, err)
 	}
 }

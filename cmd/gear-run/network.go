@@ -115,8 +115,8 @@ func hostConfig(dirs podstate.Dirs, say func(string)) (linker.HostConfig, error)
 	return config, nil
 }
 
-// foundConfig makes the host's rules from its pods' places and from the hosts that the master last told of. Without the
-// latter only this host itself reaches ports that are not public.
+// foundConfig makes the host's rules from its pods' places and from the hosts and public ports that the master last told of. Without the
+// latter only this host itself reaches ports that are not public, and its pods reach no public ones elsewhere.
 func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 	uids, err := dirs.Pods()
 	if err != nil {
@@ -131,12 +131,14 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 		}
 	}
 	members := []netip.Addr{address}
+	var public []linker.PublicPort
 	if known, err := dirs.LoadDesired(); err == nil {
+		public = linker.PublicPorts(known.Directory, address)
 		for _, h := range known.Directory.Hosts {
 			if h.Address.IsValid() && h.Address != address {
 				members = append(members, h.Address)
 			}
 		}
 	}
-	return podnet.HostConfig(address, members, pods), address.IsValid()
+	return podnet.HostConfig(address, members, public, pods), address.IsValid()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/linker"
 )
@@ -98,6 +99,15 @@ func routeTo(index int, pod netip.Addr) error {
 		return fmt.Errorf("routing to the source %s of the pod's links: %w", source, err)
 	}
 	return nil
+}
+
+// EnsureRoutes makes the host's routes to a pod whose network is up, as Up does.
+func EnsureRoutes(uid api.UID, pod netip.Addr) error {
+	link, err := netlink.LinkByName(VethName(uid))
+	if err != nil {
+		return fmt.Errorf("interface %q: %w", VethName(uid), err)
+	}
+	return routeTo(link.Attrs().Index, pod)
 }
 
 func makeVeth(name, file string) (netlink.Link, error) {

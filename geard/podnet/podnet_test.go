@@ -121,6 +121,14 @@ func TestUpAndDown(t *testing.T) {
 		t.Errorf("the host's rules were laid %d times, links %d times; want 1 and 3", h.host, h.links)
 	}
 	checkHost(t)
+	checkRoutes(t, uidA, net.IPv4(10, 127, 0, 2), net.IPv4(10, 126, 0, 2))
+	if err := netlink.RouteDel(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4(10, 126, 0, 2), Mask: net.CIDRMask(32, 32)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := EnsureRoutes(uidA, netip.MustParseAddr("10.127.0.2")); err != nil {
+		t.Fatal(err)
+	}
+	checkRoutes(t, uidA, net.IPv4(10, 127, 0, 2), net.IPv4(10, 126, 0, 2))
 	checkPod(t, dirs, uidA, "10.127.0.2/32")
 	checkPod(t, dirs, uidB, "10.127.200.9/32")
 	checkReach(t, dirs)
@@ -166,6 +174,21 @@ func checkHost(t *testing.T) {
 	}
 	if got := setting(t, "net/ipv4/conf/"+VethName(uidA)+"/rp_filter"); got != "1" {
 		t.Errorf("rp_filter of the pod's veth is %s, want 1", got)
+	}
+}
+
+// checkRoutes sees that the host finds a pod, also by the address that its links come from, which no interface has.
+func checkRoutes(t *testing.T, uid api.UID, pod, links net.IP) {
+	t.Helper()
+	link, err := netlink.LinkByName(VethName(uid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for to, via := range map[string]net.IP{pod.String(): nil, links.String(): pod} {
+		routes, err := netlink.RouteGet(net.ParseIP(to))
+		if err != nil || routes[0].LinkIndex != link.Attrs().Index || !routes[0].Gw.Equal(via) {
+			t.Errorf("to %s: %v, %v; want by way of %v on %s", to, routes, err, via, link.Attrs().Name)
+		}
 	}
 }
 

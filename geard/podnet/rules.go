@@ -11,10 +11,10 @@ import (
 // routerPort is where routers listen; pods may be clients of them.
 const routerPort = 80
 
-// HostConfig gives what the rules of a host are made of: its address, those of all hosts of the cluster, and the
-// places of its pods.
-func HostConfig(address netip.Addr, members []netip.Addr, pods []podstate.Net) linker.HostConfig {
-	c := linker.HostConfig{Bridge: VethPattern, PodNet: podstate.Prefix(), Address: address, Members: members,
+// HostConfig gives what the rules of a host are made of: its address, those of all hosts of the cluster, the public ports of the
+// others, and the places of its pods.
+func HostConfig(address netip.Addr, members []netip.Addr, public []linker.PublicPort, pods []podstate.Net) linker.HostConfig {
+	c := linker.HostConfig{Bridge: VethPattern, PodNet: podstate.Prefix(), Address: address, Members: members, Public: public,
 		Open: []linker.OpenPort{{Protocol: api.TCP, Port: routerPort}}}
 	for _, p := range pods {
 		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports})

@@ -43,6 +43,10 @@ func (h *Host) Relink(ctx context.Context, l geard.PodLinks) error {
 // lay looks at what is there only when that is not known.
 func (h *Host) lay(ctx context.Context, ns string, l geard.PodLinks, want linker.Rules) error {
 	if !l.Known {
+		// Another version may have made the pod's network.
+		if err := podnet.EnsureRoutes(l.UID, l.Address); err != nil {
+			return err
+		}
 		return linker.Apply(ctx, ns, want)
 	}
 	old, err := linker.PodPlan(l.Address, l.Old)
@@ -198,7 +202,7 @@ func generationIs(g uint32) bool {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	return podnet.HostConfig(r.Address, r.Members, r.Pods)
+	return podnet.HostConfig(r.Address, r.Members, r.Public, r.Pods)
 }
 
 // PortFree implements geard.Machine.
