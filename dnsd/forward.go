@@ -158,14 +158,18 @@ func (f *forwarder) servers(name string) []netip.AddrPort {
 	return f.upstreams()
 }
 
-// resolve asks one server after the other, those that answered lately first.
+// forwardTries is how often other servers are asked for a name: a datagram may be lost.
+const forwardTries = 4
+
+// resolve asks one server after the other, those that answered lately first, and then from the first again.
 func (f *forwarder) resolve(ctx context.Context, k key) (*dns.Msg, error) {
 	servers := f.order(f.servers(k.name), time.Now())
 	if len(servers) == 0 {
 		return nil, errNoUpstream
 	}
 	var all []error
-	for _, s := range servers[:min(len(servers), 3)] {
+	for i := range forwardTries {
+		s := servers[i%len(servers)]
 		m, err := f.exchange(ctx, s, k)
 		if err == nil {
 			f.mark(s, time.Time{})

@@ -29,7 +29,7 @@ type Limits struct {
 // DefaultLimits suit a host with some hundreds of pods.
 func DefaultLimits() Limits {
 	return Limits{Sockets: min(runtime.GOMAXPROCS(0), 8), Streams: 256, StrangerTCP: 64, AskerTCP: 32, StreamQueries: 256,
-		StreamIdle: 8 * time.Second, Forwards: 512, AskerForwards: 64, ForwardTime: 2 * time.Second,
+		StreamIdle: 8 * time.Second, Forwards: 512, AskerForwards: 128, ForwardTime: time.Second,
 		Cached: 8192, StrangerRate: 100, PodRate: 10_000}
 }
 

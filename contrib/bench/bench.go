@@ -94,6 +94,10 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	busy := fmt.Sprintf("load average %s on %d processors", strings.Join(strings.Fields(string(load))[:3], " "), runtime.NumCPU())
+	if b.world == nil {
+		return fmt.Sprintf("%s; %s; no lab; median of %d runs", busy, runtime.Version(), b.runs), nil
+	}
 	versions, err := b.sh(ctx, target, `uname -r; docker version -f '{{.Server.Version}}'; systemctl --version | sed -n '1s/systemd \([^ ]*\).*/\1/p'`)
 	v := strings.Fields(versions)
 	if err != nil || len(v) != 3 {
@@ -103,8 +107,8 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("load average %s on %d processors; Gearmesh %s, Linux %s, dockerd %s, systemd %s, %s; %d hosts in one lab; median of %d runs",
-		strings.Join(strings.Fields(string(load))[:3], " "), runtime.NumCPU(), ours, v[0], v[1], v[2], runtime.Version(), len(b.address), b.runs), nil
+	return fmt.Sprintf("%s; Gearmesh %s, Linux %s, dockerd %s, systemd %s, %s; %d hosts in one lab; median of %d runs",
+		busy, ours, v[0], v[1], v[2], runtime.Version(), len(b.address), b.runs), nil
 }
 
 // sh runs a shell script in a host; it ends with the script's first error.

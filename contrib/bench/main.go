@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/lab"
@@ -19,8 +20,9 @@ func main() { figures.Main("bench", run) }
 // options are the command's flags.
 type options struct {
 	figures.Options
-	runs     int
-	parallel int
+	runs       int
+	parallel   int
+	serveNames bool
 }
 
 func parse(args []string, usage io.Writer) (options, error) {
@@ -28,6 +30,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f := o.Flags("bench", usage)
 	f.IntVar(&o.runs, "runs", 5, "runs whose median counts; P11 takes at most 3")
 	f.IntVar(&o.parallel, "parallel", 0, "containers that P2 starts at once; 0: 50, or 20 on a busy machine")
+	f.BoolVar(&o.serveNames, "serve-names", false, "be the DNS server that P6 measures")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -40,7 +43,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 type part = figures.Part[*bench]
 
 func parts() []part {
-	return []part{{ID: "P1", Do: measureStart}, {ID: "P2", Do: measureMany}, {ID: "P3", Do: measureServe}, {ID: "P9", Do: measureIdle},
+	return []part{{ID: "P1", Do: measureStart}, {ID: "P2", Do: measureMany}, {ID: "P3", Do: measureServe}, {ID: "P6", Alone: true, Do: measureNames}, {ID: "P9", Do: measureIdle},
 		{ID: "P11", Do: measurePowerOff}}
 }
 
@@ -49,9 +52,16 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.serveNames {
+		return serveNames(ctx)
+	}
 	chosen, err := figures.Pick(parts(), o.Only)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(chosen, func(p part) bool { return !p.Alone }) {
+		b := &bench{runs: o.runs, say: func(format string, args ...any) { fmt.Fprintf(progress, "  "+format+"\n", args...) }}
+		return b.measure(ctx, chosen, o.Out, out)
 	}
 	w, err := o.World(lab.Config{}, progress)
 	if err != nil {

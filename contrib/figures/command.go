@@ -84,8 +84,9 @@ func (o Options) Within(ctx context.Context, l *lab.Lab, do func() error) error 
 
 // Part gives the rows of an id of the docs, by acting on a T.
 type Part[T any] struct {
-	ID string
-	Do func(context.Context, T) ([]Row, error)
+	ID    string
+	Alone bool // it needs no lab
+	Do    func(context.Context, T) ([]Row, error)
 }
 
 // Pick gives the parts with the ids, which are separated by commas or spaces; all for none.
