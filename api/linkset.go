@@ -67,7 +67,7 @@ func (d Directory) Resolver(host Name) *Resolver {
 		for _, e := range h.Endpoints {
 			if e.Ready {
 				id := portID{serviceID{e.Project, e.Service}, e.Port}
-				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.Pod, cmp.Or(e.Weight, DefaultWeight)})
+				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.Pod, min(max(cmp.Or(e.Weight, DefaultWeight), 1), MaxWeight)})
 			}
 		}
 	}

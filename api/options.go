@@ -49,6 +49,9 @@ type PodOptions struct {
 // DefaultWeight is the weight of a pod that names none (systemd.resource-control(5)).
 const DefaultWeight = 100
 
+// MaxWeight is the most that a pod may weigh. What a host tells of its pods is held to it.
+const MaxWeight = 1000
+
 // DefaultPids is how many processes and threads a container may have that says nothing of it.
 const DefaultPids = 4096
 

@@ -209,8 +209,8 @@ func (f *faults) template(at string, t *PodTemplate) {
 	})
 	f.links(at+".links", t.Links)
 	f.egress(at+".egress", t.Egress)
-	if t.Weight < 0 || t.Weight > 1000 {
-		f.addf(at+".weight", "is %d; 1 to 1000 are allowed", t.Weight)
+	if t.Weight < 0 || t.Weight > MaxWeight {
+		f.addf(at+".weight", "is %d; 1 to %d are allowed", t.Weight, MaxWeight)
 	}
 	f.weight(at+".cpuWeight", t.CPUWeight)
 	f.weight(at+".ioWeight", t.IOWeight)

@@ -40,6 +40,7 @@ func TestPodPlan(t *testing.T) {
 		"none":     nil,
 		"one":      {link("db", 1, 5432, "192.0.2.2:20001")},
 		"three":    {link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.2:20001", "192.0.2.2:20001")},
+		"weighted": {with(link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.2:20001", "192.0.2.2:20001"), func(l *api.LinkTarget) { l.Weights = []int{1, 997, 100, 100} })},
 		"several":  {dns, second, link("db", 1, 5432, "192.0.2.2:20001")},
 		"nowhere":  {link("db", 1, 5432)},
 		"udp-only": {with(dns, func(l *api.LinkTarget) { l.Localhost = false })},
@@ -69,6 +70,20 @@ func TestPodPlanIgnoresOrder(t *testing.T) {
 	}
 }
 
+func TestEqualWeightsAreNone(t *testing.T) {
+	l := link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.2:20001", "192.0.2.2:20002", "192.0.2.2:20003")
+	want, err := linker.PodPlan(addr("10.127.0.5"), []api.LinkTarget{l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []int{1, 3, 1000} {
+		l.Weights = []int{w, w, w, w, w}
+		if got, err := linker.PodPlan(addr("10.127.0.5"), []api.LinkTarget{l}); err != nil || !got.Equal(want) {
+			t.Errorf("weight %d: %v\n%s", w, err, got)
+		}
+	}
+}
+
 func TestPodPlanRefuses(t *testing.T) {
 	good := link("db", 1, 5432, "192.0.2.2:20001")
 	tests := map[string]struct {
@@ -88,6 +103,9 @@ func TestPodPlanRefuses(t *testing.T) {
 		"mapped backend":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("[::ffff:192.0.2.1]:80") }), "IPv4 is needed"},
 		"backend port 0":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("192.0.2.1:0") }), "1 to 65535"},
 		"loop backend":    {with(good, func(l *api.LinkTarget) { l.Backends = backends("127.0.0.1:80") }), "not that of a host"},
+		"few weights":     {with(good, func(l *api.LinkTarget) { l.Weights = []int{1, 2} }), "2 weights for 1 backends"},
+		"weight 0":        {with(good, func(l *api.LinkTarget) { l.Weights = []int{0} }), "1 to 1000"},
+		"weight too big":  {with(good, func(l *api.LinkTarget) { l.Weights = []int{1001} }), "1 to 1000"},
 		"place taken":     {link("other", 2, 80), "already that of link"},
 	}
 	for name, tt := range tests {

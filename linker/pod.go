@@ -19,8 +19,8 @@ const (
 var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // PodPlan gives the rules of a pod's namespace, for a pod with that address and those links.
-// It fails when a link has no loopback address, a port 0, a backend that is no IPv4 host, or the same
-// place as another one.
+// It fails when a link has no loopback address, a port 0, a backend that is no IPv4 host, weights that do not go with its backends, or
+// the same place as another one.
 func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
 	if err := checkAddr(pod); err != nil {
 		return Rules{}, fmt.Errorf("planning the rules of a pod: %w", err)
@@ -59,17 +59,29 @@ func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
 	}, nil
 }
 
-// balance sends flows from a link's place to its backends: the first of n takes one flow in n, the next
-// one in n-1 of what is left, and the last takes what is left without a condition,
-// so that rounding loses no flow.
+// balance sends flows from a link's place to its backends: each takes of the flows that those before it have left as many as its weight is
+// of the weights that are left, and the last takes what is left without a condition, so that rounding loses no flow.
 func (c *chain) balance(l api.LinkTarget, at netip.Addr) {
+	left := 0
+	for i := range l.Backends {
+		left += weight(l, i)
+	}
 	for i, b := range l.Backends {
 		words := []word{to(host(at)), dport(l.Protocol, l.Port), because("link", l.Service)}
-		if left := len(l.Backends) - i; left > 1 {
-			words = append(words, oneIn(left))
+		if i < len(l.Backends)-1 {
+			words = append(words, share(weight(l, i), left))
 		}
+		left -= weight(l, i)
 		c.add(append(words, dnat(b))...)
 	}
+}
+
+// weight gives that of a backend.
+func weight(l api.LinkTarget, backend int) int {
+	if len(l.Weights) == 0 {
+		return 1
+	}
+	return l.Weights[backend]
 }
 
 // locals gives the addresses in the pod that are a link's.
@@ -109,12 +121,45 @@ func sortedLinks(links []api.LinkTarget) ([]api.LinkTarget, error) {
 			}
 			taken[p] = l.Service
 		}
-		links[i].Backends = slices.Compact(slices.SortedFunc(slices.Values(l.Backends), netip.AddrPort.Compare))
+		links[i].Backends, links[i].Weights = sortedBackends(l)
 	}
 	slices.SortFunc(links, func(a, b api.LinkTarget) int {
 		return cmp.Or(a.Local.Compare(b.Local), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return links, nil
+}
+
+// sortedBackends gives the backends in order and each but once, with their weights.
+func sortedBackends(l api.LinkTarget) (at []netip.AddrPort, weights []int) {
+	order := make([]int, len(l.Backends))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(l.Backends[a].Compare(l.Backends[b]), cmp.Compare(weight(l, a), weight(l, b)))
+	})
+	for _, i := range order {
+		if len(at) > 0 && at[len(at)-1] == l.Backends[i] {
+			continue
+		}
+		at = append(at, l.Backends[i])
+		if len(l.Weights) > 0 {
+			weights = append(weights, l.Weights[i])
+		}
+	}
+	return at, weights
+}
+
+func checkWeights(l api.LinkTarget) error {
+	if len(l.Weights) > 0 && len(l.Weights) != len(l.Backends) {
+		return fmt.Errorf("%d weights for %d backends", len(l.Weights), len(l.Backends))
+	}
+	for _, w := range l.Weights {
+		if w < 1 || w > api.MaxWeight {
+			return fmt.Errorf("weight %d: 1 to %d is needed", w, api.MaxWeight)
+		}
+	}
+	return nil
 }
 
 func checkLink(l api.LinkTarget) error {
@@ -135,5 +180,5 @@ func checkLink(l api.LinkTarget) error {
 			return fmt.Errorf("backend %s: %w", b, err)
 		}
 	}
-	return nil
+	return checkWeights(l)
 }

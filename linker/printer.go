@@ -62,10 +62,10 @@ func because(kind string, n api.Name) word {
 	return word(`-m comment --comment "` + kind + ":" + string(n) + `"`)
 }
 
-// oneIn matches one packet in n by chance. The kernel keeps the probability as a multiple of
+// share matches that many packets of so many by chance. The kernel keeps the probability as a multiple of
 // 2^-31 (xt_statistic.h); rounding here as it does makes the text that iptables-save prints.
-func oneIn(n int) word {
-	p := math.Round((1<<31)/float64(n)) / (1 << 31)
+func share(n, of int) word {
+	p := math.Round((1<<31)*float64(n)/float64(of)) / (1 << 31)
 	return word("-m statistic --mode random --probability " + strconv.FormatFloat(p, 'f', 11, 64))
 }
 

@@ -124,8 +124,29 @@ func TestLinkToAnotherHost(t *testing.T) {
 
 func TestLinkIsBalanced(t *testing.T) {
 	c := newCluster(t, linker.HostChoice)
-	c.applyPod(t, c.pa[0], link("db", 1, 5432, "192.0.2.2:20000", "192.0.2.2:20001", "192.0.2.1:20001"))
-	const n = 600
+	even := link("db", 1, 5432, "192.0.2.2:20000", "192.0.2.2:20001", "192.0.2.1:20001")
+	weighted := with(even, func(l *api.LinkTarget) { l.Weights = []int{100, 450, 50} })
+	// Standard deviations: 11.5 for a third of 600; 9, 10.6 and 6.8 for a sixth, three quarters and a twelfth.
+	for _, tt := range []struct {
+		link api.LinkTarget
+		want map[string]int
+	}{
+		{even, map[string]int{"b0": 200, "b1": 200, "a1": 200}},
+		{weighted, map[string]int{"b0": 100, "b1": 450, "a1": 50}},
+	} {
+		c.applyPod(t, c.pa[0], tt.link)
+		got := c.distribution(t, 600)
+		for server, want := range tt.want {
+			if k := got[server]; k < want-80 && want > 80 || k > want+80 || k == 0 {
+				t.Errorf("weights %v: %s got %d of 600, want about %d: %v", tt.link.Weights, server, k, want, got)
+			}
+		}
+	}
+}
+
+// distribution opens n connections by the first pod's link and counts who answers.
+func (c *cluster) distribution(t *testing.T, n int) map[string]int {
+	t.Helper()
 	got := map[string]int{}
 	for range n {
 		s := c.pa[0].session(t, "tcp", "127.0.0.1:5432")
@@ -137,12 +158,7 @@ func TestLinkIsBalanced(t *testing.T) {
 		got[server]++
 		s.Close()
 	}
-	// A third is 200, with a standard deviation of 11.5.
-	for _, server := range []string{"b0", "b1", "a1"} {
-		if k := got[server]; k < n/3-80 || k > n/3+80 {
-			t.Errorf("%s got %d of %d: %v", server, k, n, got)
-		}
-	}
+	return got
 }
 
 func TestLinkWithoutBackendRefuses(t *testing.T) {

@@ -39,6 +39,11 @@ func steps() [][]api.LinkTarget {
 			if i%2 == 0 {
 				l.Protocol = api.UDP
 			}
+			if i%5 == 0 {
+				for k := range l.Backends {
+					l.Weights = append(l.Weights, 1+k*333%1000)
+				}
+			}
 		}))
 	}
 	one := link("db", 1, 5432, "192.0.2.2:20001")

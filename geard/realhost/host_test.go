@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,17 @@ func TestHostLifeOfAPod(t *testing.T) {
 	units, found, err := h.Explain(ctx, p)
 	if err != nil || len(units) < 4 || !strings.Contains(found[0].Text, "192.0.2.2:20001") || !strings.Contains(found[1].Text, "10.127.5.6:80") {
 		t.Errorf("explained: %v %v %v", units, found, err)
+	}
+	known := relink // what was last laid is known: only what differs is written, and nothing is read
+	known.Known, known.Old, known.New = true, relink.New, slices.Clone(relink.New)
+	known.New[0].Backends = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:20001"), netip.MustParseAddrPort("192.0.2.3:20001")}
+	known.New[0].Weights = []int{1, 3}
+	twice("relink, known", func() error { return h.Relink(ctx, known) })
+	if _, found, err := h.Explain(ctx, p); err != nil || !strings.Contains(found[0].Text, "--probability 0.25000000000") {
+		t.Errorf("after the second relink: %v %v", found, err)
+	}
+	if err := h.links.Direct(ctx); err != nil {
+		t.Errorf("the links were not written over netlink: %v", err)
 	}
 	waitFor(t, func() bool { r, _ := dirs.LoadRun(uid, "main"); return r.State == api.RunRunning })
 

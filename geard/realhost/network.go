@@ -53,7 +53,12 @@ func (h *Host) lay(ctx context.Context, ns string, l geard.PodLinks, want linker
 	if err != nil {
 		return linker.Apply(ctx, ns, want)
 	}
-	return linker.Update(ctx, ns, old, want)
+	h.linksOnce.Do(func() {
+		if err := h.links.Direct(ctx); err != nil && ctx.Err() == nil {
+			h.log.Info("links are changed by one iptables-restore a pod", "why", err)
+		}
+	})
+	return h.links.Update(ctx, ns, old, want)
 }
 
 // laid is what the host's rules were made when they were last laid.

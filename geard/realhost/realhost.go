@@ -42,6 +42,9 @@ type Host struct {
 	unitsMu  sync.Mutex // one at a time writes or removes unit files
 	verified map[api.UID][]unitFile
 
+	links     *linker.Writer
+	linksOnce sync.Once // says how links are written
+
 	rulesMu sync.Mutex
 	laid    *laid
 	variant linker.Variant // this host's iptables, once known
@@ -56,7 +59,7 @@ var (
 // New gives this machine. Nothing is connected or changed yet.
 func New(dirs podstate.Dirs, m *systemd.Manager, e *engine.Engine, log *slog.Logger) *Host {
 	return &Host{dirs: dirs, systemd: m, engine: e, log: log, verified: map[api.UID][]unitFile{},
-		images: images.NewRecord(filepath.Join(dirs.State, "agent", "images.json"))}
+		images: images.NewRecord(filepath.Join(dirs.State, "agent", "images.json")), links: linker.NewWriter(linker.HostChoice)}
 }
 
 // Images gives the record of images that were pulled here.
