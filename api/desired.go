@@ -32,19 +32,20 @@ type Patch struct {
 	Hosts     []HostEntry     `json:"hosts,omitempty"`
 	Aliases   []AliasEntry    `json:"aliases,omitempty"`
 	Endpoints []HostEndpoints `json:"endpoints,omitempty"`
+	Masters   []MasterEntry   `json:"masters,omitempty"`
 	Secrets   []SecretValue   `json:"secrets,omitempty" doc:"Those that pods of this host need, with the values that they need"`
-	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, secret/PROJECT/NAME, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST"`
+	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, secret/PROJECT/NAME, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST, master/NAME"`
 }
 
 // Empty tells whether the patch changes nothing but the revision.
 func (p Patch) Empty() bool {
-	return !p.Full && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Secrets)+len(p.Removed) == 0
+	return !p.Full && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Masters)+len(p.Secrets)+len(p.Removed) == 0
 }
 
 // FullPatch gives the patch that sets everything.
 func FullPatch(d Desired) Patch {
 	return Patch{Full: true, Term: d.Term, Revision: d.Revision, Pods: d.Pods, Services: d.Directory.Services,
-		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints, Secrets: d.Secrets}
+		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints, Masters: d.Directory.Masters, Secrets: d.Secrets}
 }
 
 // Diff gives the patch that makes to out of from.
@@ -56,6 +57,7 @@ func Diff(from, to Desired) Patch {
 	p.Hosts = changed(from.Directory.Hosts, to.Directory.Hosts, hostKey, &p.Removed)
 	p.Aliases = changed(from.Directory.Aliases, to.Directory.Aliases, aliasKey, &p.Removed)
 	p.Endpoints = changed(from.Directory.Endpoints, to.Directory.Endpoints, endpointsKey, &p.Removed)
+	p.Masters = changed(from.Directory.Masters, to.Directory.Masters, masterKey, &p.Removed)
 	return p
 }
 
@@ -73,6 +75,7 @@ func (d Desired) Apply(p Patch) Desired {
 	out.Directory.Hosts = patched(from.Directory.Hosts, p.Hosts, hostKey, p.Removed)
 	out.Directory.Aliases = patched(from.Directory.Aliases, p.Aliases, aliasKey, p.Removed)
 	out.Directory.Endpoints = patched(from.Directory.Endpoints, newest(d.Directory.Endpoints, p.Endpoints), endpointsKey, p.Removed)
+	out.Directory.Masters = patched(from.Directory.Masters, p.Masters, masterKey, p.Removed)
 	return out
 }
 
@@ -84,6 +87,7 @@ func serviceKey(s ServiceEntry) string    { return "service/" + string(s.Project
 func hostKey(h HostEntry) string          { return "host/" + string(h.Name) }
 func aliasKey(a AliasEntry) string        { return "alias/" + string(a.Host) }
 func endpointsKey(e HostEndpoints) string { return "endpoints/" + string(e.Host) }
+func masterKey(m MasterEntry) string      { return "master/" + string(m.Name) }
 
 // newest takes of each host's endpoints the value with the higher Seq.
 func newest(known, news []HostEndpoints) []HostEndpoints {

@@ -13,6 +13,7 @@ type Directory struct {
 	Hosts     []HostEntry     `json:"hosts,omitempty"`
 	Aliases   []AliasEntry    `json:"aliases,omitempty"`
 	Endpoints []HostEndpoints `json:"endpoints,omitempty"`
+	Masters   []MasterEntry   `json:"masters,omitempty"`
 }
 
 // ServiceEntry is a service as others see it.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"gearmesh.dev/api"
@@ -41,12 +42,19 @@ func (c *Client) do(ctx context.Context, req request, out any) (answer, error) {
 		}
 	}
 	var wait backoff
-	for n := 1; ; n++ {
+	for n, asked := 1, 1; ; n++ {
+		server := c.servers.now()
 		header, err := c.attempt(ctx, req, body, out)
 		if err == nil {
-			return answer{header, n > 1}, nil
+			return answer{header, n > 1 || asked > 1}, nil
 		}
 		least, yes := again(err, req.idempotent)
+		if other := c.elsewhere(server, err); other && yes && asked < c.servers.count() && ctx.Err() == nil {
+			asked++ // each of them once, without a pause
+			n--
+			continue
+		}
+		asked = 1
 		if !yes || n >= orDefault(req.attempts, c.cfg.Attempts) || ctx.Err() != nil {
 			return answer{retried: n > 1}, plain(err)
 		}
@@ -93,8 +101,11 @@ func (c *Client) send(ctx context.Context, req request, body []byte) (*http.Resp
 	if err != nil {
 		return nil, err
 	}
-	u := c.base.JoinPath(path...)
+	base := c.servers.now()
+	u := base.JoinPath(path...)
 	u.RawQuery = req.query.Encode()
+	ctx, begun := c.begin(ctx, req)
+	defer begun()
 	r, err := http.NewRequestWithContext(ctx, req.method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
@@ -151,11 +162,29 @@ func (c *Client) Why(ctx context.Context, project, pod api.Name) (api.Why, error
 	return out, err
 }
 
-// CreateToken makes a token that lets one host join.
-func (c *Client) CreateToken(ctx context.Context) (api.JoinToken, error) {
+// CreateToken makes a token that lets one host join, and become a further master when it is for that.
+func (c *Client) CreateToken(ctx context.Context, master bool) (api.JoinToken, error) {
 	var out api.JoinToken
-	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "tokens"}}, &out)
+	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "tokens"}, body: api.TokenRequest{Master: master}}, &out)
 	return out, err
+}
+
+// Masters lists the masters.
+func (c *Client) Masters(ctx context.Context) (api.MasterList, error) {
+	var out api.MasterList
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"v1", "masters"}, idempotent: true}, &out)
+	return out, err
+}
+
+// RemoveMaster removes a master, dead or alive: by its name, or by its ADDRESS:PORT for other masters when it
+// has never started.
+func (c *Client) RemoveMaster(ctx context.Context, which string) error {
+	req := request{method: http.MethodDelete, path: []string{"v1", "masters", which}}
+	if strings.Contains(which, ":") {
+		req.path, req.query = req.path[:2], url.Values{"peer": {which}}
+	}
+	_, err := c.do(ctx, req, nil)
+	return err
 }
 
 // Join asks for a host's identity. The token works once, so an attempt that may have reached the

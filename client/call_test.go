@@ -97,8 +97,8 @@ func TestRequests(t *testing.T) {
 			seen{"DELETE", "/v1/projects/shop/services/web?revision=7", "Bearer secret", ""}, func(v any) bool { return v.(*api.Service).Metadata.Revision == 7 }},
 		"why": {`{"dropped":true}`, func(ctx context.Context, c *client.Client) (any, error) { return c.Why(ctx, "shop", "web-1") },
 			seen{"GET", "/v1/projects/shop/pods/web-1/why", "Bearer secret", ""}, func(v any) bool { return v.(api.Why).Dropped }},
-		"token": {`{"token":"a.b.c"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.CreateToken(ctx) },
-			seen{"POST", "/v1/tokens", "Bearer secret", ""}, func(v any) bool { return v.(api.JoinToken).Token == "a.b.c" }},
+		"token": {`{"token":"a.b.c"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.CreateToken(ctx, false) },
+			seen{"POST", "/v1/tokens", "Bearer secret", `{}`}, func(v any) bool { return v.(api.JoinToken).Token == "a.b.c" }},
 		"join": {`{"name":"h1"}`, func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Join(ctx, api.JoinRequest{Token: "a.b.c", Name: "h1", Address: netip.MustParseAddr("192.0.2.1")})
 		}, seen{"POST", "/v1/join", "Bearer secret", `{"token":"a.b.c","name":"h1","address":"192.0.2.1","csr":""}`}, func(v any) bool { return v.(api.Identity).Name == "h1" }},

@@ -12,6 +12,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -34,6 +35,9 @@ type Config struct {
 	// Server is the master's address: a name or address, with a port if it is not DefaultPort,
 	// such as "10.0.0.1", "master.example.com:7443" or "https://[fd00::1]:7443". Only HTTPS.
 	Server string
+	// Others are further masters of the same cluster, as Server is written. When one does not answer, or
+	// cannot do it now, the next in order is asked at once.
+	Others []string
 	// CA is the certificate authority of the cluster in PEM. When empty, the system's
 	// authorities are asked.
 	CA []byte
@@ -71,11 +75,12 @@ const (
 	maxLine   = 256 << 20 // the first patch of a host holds the whole directory
 )
 
-// Client talks to one master.
+// Client talks to one master at a time.
 type Client struct {
-	cfg  Config
-	base url.URL
-	http *http.Client
+	cfg     Config
+	first   url.URL // Config.Server
+	servers servers
+	http    *http.Client
 }
 
 // New makes a Client. It does not connect yet.
@@ -94,7 +99,14 @@ func New(cfg Config) (*Client, error) {
 	cfg.Timeout = orDefault(cfg.Timeout, defaultTimeout)
 	cfg.Silence = orDefault(cfg.Silence, defaultSilence)
 	cfg.Attempts = orDefault(cfg.Attempts, defaultAttempts)
-	c := &Client{cfg: cfg, base: base, http: &http.Client{Transport: transport(secure)}}
+	c := &Client{cfg: cfg, first: base, servers: servers{all: []url.URL{base}}, http: &http.Client{}}
+	c.http.Transport = c.transport(secure)
+	for _, other := range cfg.Others {
+		if _, err := parseServer(other); err != nil {
+			return nil, err
+		}
+	}
+	c.Use(cfg.Others)
 	// A redirect would carry the token elsewhere, and the master sends none.
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
@@ -104,7 +116,10 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Server gives the master's address as it is used.
-func (c *Client) Server() string { return c.base.String() }
+func (c *Client) Server() string {
+	u := c.servers.now()
+	return u.String()
+}
 
 func orDefault[T comparable](v, def T) T {
 	var zero T
@@ -116,11 +131,11 @@ func orDefault[T comparable](v, def T) T {
 
 // transport speaks HTTP/1.1 only: each stream then has a connection of its own, so that giving up
 // a dead one also gives up its connection.
-func transport(secure *tls.Config) *http.Transport {
+func (c *Client) transport(secure *tls.Config) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            c.dial,
 		TLSClientConfig:        secure,
 		TLSHandshakeTimeout:    5 * time.Second,
 		ResponseHeaderTimeout:  defaultTimeout,
@@ -129,6 +144,15 @@ func transport(secure *tls.Config) *http.Transport {
 		MaxIdleConnsPerHost:    4,
 		Protocols:              protocols,
 	}
+}
+
+// dial is quick to give up where there is another master.
+func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
+	if c.servers.count() > 1 {
+		d.Timeout = otherDial
+	}
+	return d.DialContext(ctx, network, addr)
 }
 
 func tlsConfig(cfg Config) (*tls.Config, error) {

@@ -123,6 +123,15 @@ func plain(err error) error {
 	return err
 }
 
+// unplain is the inverse of plain, as far as another master is concerned.
+func unplain(err error) error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return &answered{problem: e}
+	}
+	return err
+}
+
 // retryAfter reads the header of that name, in seconds (RFC 9110, section 10.2.3).
 func retryAfter(h http.Header) time.Duration {
 	n, err := strconv.Atoi(h.Get("Retry-After"))

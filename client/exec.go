@@ -18,7 +18,7 @@ const (
 
 // Session opens a session in a pod and sends its first frame. The caller closes it.
 func (c *Client) Session(ctx context.Context, project, pod api.Name, kind string, first any) (*session.Conn, error) {
-	u := c.base
+	u := c.servers.now()
 	u.Path = "/v1/projects/" + string(project) + "/pods/" + string(pod) + "/" + kind
 	header := http.Header{}
 	if c.cfg.Token != "" {
@@ -30,6 +30,7 @@ func (c *Client) Session(ctx context.Context, project, pod api.Name, kind string
 	case errors.As(err, &refused):
 		return nil, refused
 	case err != nil:
+		c.elsewhere(c.servers.now(), &ConnectError{Err: err})
 		return nil, c.connectError(ctx, err)
 	}
 	if err := s.SendJSON(first); err != nil {

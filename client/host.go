@@ -21,13 +21,15 @@ var errNotFull = errors.New("its stream does not start with a full patch")
 //
 // A connection that is lost, refused, or silent for Config.Silence (ErrSilent) is given as an error
 // with no patch; a caller that goes on gets the patches of the next connection, which is made after
-// a back-off. All errors are tried again: a host has but this one master.
+// a back-off. All errors are tried again, with the next master where there are several.
 func (c *Client) Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch, error] {
-	req := request{method: http.MethodGet, path: []string{"v1", "hosts", string(host), "desired"}}
+	req := request{method: http.MethodGet, path: []string{"v1", "hosts", string(host), "desired"}, idempotent: true}
 	return func(yield func(api.Patch, error) bool) {
 		var wait backoff
+		asked := 0 // since the last pause
 		for ctx.Err() == nil {
 			full := false
+			server := c.servers.now()
 			for p, err := range decoded[api.Patch](ctx, c, req, c.cfg.Silence) {
 				if ctx.Err() != nil {
 					return
@@ -39,22 +41,34 @@ func (c *Client) Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch
 					return
 				}
 				if err != nil {
+					asked = asked + 1
+					if !c.elsewhere(server, &ConnectError{Err: err}) || asked%c.servers.count() == 0 {
+						asked = 0
+					}
 					break
 				}
 				full = true
 				wait.reset()
 			}
-			if !pause(ctx, wait.next()) {
+			if asked == 0 && !pause(ctx, wait.next()) { // all of them were asked
 				return
 			}
 		}
 	}
 }
 
-// Report tells the master the state of a host. It is tried once: the next report is newer.
+// reportTime bounds one report. Of several masters one that does not answer is soon given up.
+func (c *Client) reportTime() time.Duration {
+	if c.servers.count() > 1 {
+		return min(headerTime, c.cfg.Timeout)
+	}
+	return min(reportTimeout, c.cfg.Timeout)
+}
+
+// Report tells the master the state of a host. Each master is asked once at most: the next report is newer.
 func (c *Client) Report(ctx context.Context, r api.HostReport) error {
 	path := []string{"v1", "hosts", string(r.Host), "report"}
-	_, err := c.do(ctx, request{method: http.MethodPut, path: path, body: r, timeout: min(reportTimeout, c.cfg.Timeout), attempts: 1}, nil)
+	_, err := c.do(ctx, request{method: http.MethodPut, path: path, body: r, idempotent: true, timeout: c.reportTime(), attempts: 1}, nil)
 	return err
 }
 

@@ -84,11 +84,13 @@ func (w *watcher) connect(ctx context.Context, yield func(Event, error) bool) (m
 	if w.before == 0 {
 		w.listed = map[api.Key]bool{}
 	}
+	server := w.client.servers.now()
 	for l, err := range decoded[line](ctx, w.client, w.request(), 0) {
 		if err == nil && l.Type == eventError && l.Error != nil {
 			err = l.Error
 		}
 		if err != nil {
+			w.client.elsewhere(server, unplain(err))
 			return w.lost(ctx, err, yield), progress
 		}
 		progress = true

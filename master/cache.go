@@ -32,6 +32,8 @@ type cache struct {
 	endpoints map[api.Name]api.HostEndpoints
 	hostInfos map[api.Name]hostInfo
 	hostKeys  map[api.Name]hostKeys
+	masters   map[api.Name]masterRecord
+	health    healthRecord // of the hosts, as the leader last saw it
 
 	sealed  map[api.Key]sealedRecord // by key of the secret
 	sealSeq int64                    // grows when one changes
@@ -87,6 +89,7 @@ func (c *cache) resetLocked() {
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
+	c.masters, c.health = map[api.Name]masterRecord{}, healthRecord{}
 	c.sealed = map[api.Key]sealedRecord{}
 	c.sealSeq++
 	if c.podSeq == nil { // it only grows, also when all is read anew
@@ -165,6 +168,11 @@ func (c *cache) applyLocked(e store.Event) error {
 		return set(c.sealed, api.Key{Kind: api.KindSecret, Project: api.Name(project), Name: api.Name(name)}, e)
 	case hostKeyPrefix:
 		return set(c.hostKeys, host, e)
+	case masterPrefix:
+		c.dirSeq++
+		return set(c.masters, host, e)
+	case healthKey + "/":
+		return c.setHealthLocked(e)
 	}
 	return nil
 }

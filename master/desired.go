@@ -117,7 +117,7 @@ func (m *Master) patch(last, next sent) api.Patch {
 	}
 	if last.directory != nil && last.directory != next.directory {
 		d := m.deltas.between(last.directory, next.directory)
-		p.Services, p.Hosts, p.Aliases, p.Endpoints = d.Services, d.Hosts, d.Aliases, d.Endpoints
+		p.Services, p.Hosts, p.Aliases, p.Endpoints, p.Masters = d.Services, d.Hosts, d.Aliases, d.Endpoints, d.Masters
 		p.Removed = append(p.Removed, d.Removed...)
 	}
 	return p

@@ -63,14 +63,29 @@ func startOver(t *testing.T, s store.Store) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := startNamed(t, s, ca, "m1", pki.NewSecret(), nil)
+	c.until("a leader", func() bool { return c.m.term() != 0 })
+	return c
+}
+
+// another starts a second master of the same cluster, over a store.
+func (c *cluster) another(name string, s store.Store) *cluster {
+	c.t.Helper()
+	other := startNamed(c.t, s, c.ca, name, c.token, nil)
+	other.until("the store to be read", func() bool { return other.m.cache.wait(c.t.Context(), 0) == nil })
+	return other
+}
+
+func startNamed(t *testing.T, s store.Store, ca *pki.CA, name, token string, kit func() (api.MasterKit, error)) *cluster {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cert := ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")})
-	c := &cluster{t: t, store: s, ca: ca, url: "https://" + l.Addr().String(), token: pki.NewSecret(), log: &syncBuffer{}}
+	c := &cluster{t: t, store: s, ca: ca, url: "https://" + l.Addr().String(), token: token, log: &syncBuffer{}}
 	c.m, err = New(Config{
-		Secrets: seal.NewKey(), Name: "m1", Version: "test", Listener: l, CA: ca,
+		Secrets: seal.NewKey(), Name: name, Kit: kit, Version: "test", Listener: l, CA: ca,
 		TLS: pki.ServerConfig(cert, ca.Cert), AgentTLS: pki.ClientConfig(cert, ca.Cert),
 		People: []Person{{Name: "ann", TokenHash: pki.HashSecret(c.token)}},
 	}, s, slog.New(slog.NewTextHandler(c.log, nil)))
@@ -86,7 +101,6 @@ func startOver(t *testing.T, s store.Store) *cluster {
 			t.Errorf("Run ended with %v", err)
 		}
 	})
-	c.until("a leader", func() bool { return c.m.term() != 0 })
 	return c
 }
 

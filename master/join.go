@@ -20,12 +20,18 @@ import (
 type tokenRecord struct {
 	Hash    string    `json:"hash"` // pki.HashSecret
 	Expires time.Time `json:"expires"`
+	Master  bool      `json:"master,omitempty"` // the host may become a master too
+	Joined  bool      `json:"joined,omitempty"` // of a master's token: the host has its identity
 }
 
 // createToken answers POST /v1/tokens.
 func (m *Master) createToken(c *call) error {
+	forMaster, err := masterToken(c.body)
+	if err != nil {
+		return err
+	}
 	t := pki.Token{ID: string(pki.NewUID())[:8], Secret: pki.NewSecret(), Pin: m.cfg.CA.Pin()}
-	rec := tokenRecord{Hash: t.Hash(), Expires: time.Now().UTC().Add(m.cfg.TokenLife).Truncate(time.Second)}
+	rec := tokenRecord{Hash: t.Hash(), Expires: time.Now().UTC().Add(m.cfg.TokenLife).Truncate(time.Second), Master: forMaster}
 	if _, err := m.store.Txn(c.Context(), store.Op{Key: tokenPrefix + t.ID, Value: mustJSON(rec), If: store.Absent}); err != nil {
 		return err
 	}
@@ -43,14 +49,17 @@ func (m *Master) join(c *call) error {
 	if err != nil {
 		return err
 	}
-	used, err := m.redeemable(c.Context(), req.Token)
+	used, rec, err := m.redeemable(c.Context(), req.Token)
 	if err != nil {
 		if problemOf(err).Code == api.CodeUnauthorized {
 			return m.router.auth.failures.judge(remoteAddr(c.Request), err)
 		}
 		return err
 	}
-	id, err := m.admit(c.Context(), h, &req, used)
+	if rec.Joined {
+		return api.Errorf(api.CodeUnauthorized, "the join token was used already; make another: gear token create --master")
+	}
+	id, err := m.admit(c.Context(), h, &req, useUp(used, rec))
 	if err != nil {
 		return err
 	}
@@ -80,32 +89,42 @@ func newHost(req *api.JoinRequest) (*api.Host, error) {
 }
 
 // redeemable finds the stored token. Whatever is wrong with it, the answer is the same.
-func (m *Master) redeemable(ctx context.Context, text string) (store.Item, error) {
+func (m *Master) redeemable(ctx context.Context, text string) (store.Item, tokenRecord, error) {
 	wrong := api.Errorf(api.CodeUnauthorized, "the join token is not known, was used already, or is over %s old; make another: gear token create", m.cfg.TokenLife)
 	t, err := pki.ParseToken(text)
 	if err != nil {
-		return store.Item{}, api.Errorf(api.CodeUnauthorized, "%v", err)
+		return store.Item{}, tokenRecord{}, api.Errorf(api.CodeUnauthorized, "%v", err)
 	}
 	it, err := m.store.Get(ctx, tokenPrefix+t.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		return it, wrong
+		return it, tokenRecord{}, wrong
 	}
 	if err != nil {
-		return it, err
+		return it, tokenRecord{}, err
 	}
 	var rec tokenRecord
 	if err := json.Unmarshal(it.Value, &rec); err != nil {
-		return it, fmt.Errorf("reading join token %q: %w", t.ID, err)
+		return it, rec, fmt.Errorf("reading join token %q: %w", t.ID, err)
 	}
 	if !pki.SecretMatches(t.Secret, rec.Hash) || time.Now().After(rec.Expires) || t.Pin != m.cfg.CA.Pin() {
-		return it, wrong
+		return it, rec, wrong
 	}
-	return it, nil
+	return it, rec, nil
+}
+
+// useUp gives the write that lets no other host join with a token. One for a master stays, to be redeemed
+// for that.
+func useUp(token store.Item, rec tokenRecord) store.Op {
+	if !rec.Master {
+		return store.Op{Kind: store.Delete, Key: token.Key, If: token.Revision}
+	}
+	rec.Joined = true
+	return store.Op{Key: token.Key, Value: mustJSON(rec), If: token.Revision}
 }
 
 // admit uses the token up and makes the host, in one transaction. A name that is taken is never
 // given again: the host becomes NAME-2, NAME-3, ...
-func (m *Master) admit(ctx context.Context, h *api.Host, req *api.JoinRequest, token store.Item) (api.Identity, error) {
+func (m *Master) admit(ctx context.Context, h *api.Host, req *api.JoinRequest, token store.Op) (api.Identity, error) {
 	gossip, err := m.gossipKey(ctx)
 	if err != nil {
 		return api.Identity{}, err
@@ -118,7 +137,7 @@ func (m *Master) admit(ctx context.Context, h *api.Host, req *api.JoinRequest, t
 		}
 		cert, err := m.admitAs(ctx, h, req.CSR, token)
 		if errors.Is(err, store.ErrConflict) {
-			if _, err := m.store.Get(ctx, token.Key); errors.Is(err, store.ErrNotFound) {
+			if it, err := m.store.Get(ctx, token.Key); errors.Is(err, store.ErrNotFound) || err == nil && it.Revision != token.If {
 				return api.Identity{}, api.Errorf(api.CodeUnauthorized, "the join token was used already; make another: gear token create")
 			}
 			continue
@@ -132,7 +151,7 @@ func (m *Master) admit(ctx context.Context, h *api.Host, req *api.JoinRequest, t
 	return api.Identity{}, api.Errorf(api.CodeExists, "there are 1000 hosts named like %q; choose another name", req.Name)
 }
 
-func (m *Master) admitAs(ctx context.Context, h *api.Host, csr string, token store.Item) ([]byte, error) {
+func (m *Master) admitAs(ctx context.Context, h *api.Host, csr string, token store.Op) ([]byte, error) {
 	cert, keys, err := m.sign(h, csr)
 	if err != nil {
 		return nil, err
@@ -141,8 +160,7 @@ func (m *Master) admitAs(ctx context.Context, h *api.Host, csr string, token sto
 	if err != nil {
 		return nil, err
 	}
-	_, err = m.txn(ctx,
-		store.Op{Kind: store.Delete, Key: token.Key, If: token.Revision},
+	_, err = m.txn(ctx, token,
 		store.Op{Key: storeKey(h.Key()), Value: data, If: store.Absent},
 		store.Op{Key: hostKeyPrefix + string(h.Metadata.Name), Value: mustJSON(keys), If: store.Any})
 	return cert, err

@@ -17,7 +17,10 @@ const (
 	hostKeyPrefix   = "hostkey/"   // + HOST: hostKeys
 	sealedPrefix    = "sealed/"    // + PROJECT/NAME: sealedRecord
 	tokenPrefix     = "token/"     // + ID: tokenRecord
+	masterPrefix    = "master/"    // + NAME: masterRecord
 	gossipKey       = "gossipkey"  // 32 bytes
+	healthKey       = "health"     // healthRecord
+	freshKey        = "fresh"      // written only for its revision
 )
 
 // kindWord gives the first part of a kind's store keys.

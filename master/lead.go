@@ -62,8 +62,11 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 	var swept time.Time
 	var planned int64 // generation that had nothing to do
 	loop.Run(ctx, m.work, controlSettle, controlPeriod, func(ctx context.Context) {
-		if v := m.views.current(lead.Term); v.generation != planned && m.control(ctx, lead, v) {
-			planned = v.generation
+		if v := m.views.current(lead.Term); v.generation != planned {
+			m.tellHealth(ctx, lead, v)
+			if m.control(ctx, lead, v) {
+				planned = v.generation
+			}
 		}
 		if time.Since(swept) > time.Minute {
 			m.sweepTokens(ctx)

@@ -67,6 +67,10 @@ type Config struct {
 	Secrets Sealer
 	// Units compares the unit files of two pods that bear one name, for plans; nil leaves units out. unitgen.Changes is one.
 	Units func(was, will *api.Pod) ([]api.UnitChange, error)
+	// Address is where hosts and people reach this master's API; unset, they are not told of it.
+	Address netip.AddrPort
+	// Kit gives what another master needs to become one of this cluster, without its seat; nil when none can.
+	Kit func() (api.MasterKit, error)
 	// TokenLife is how long a join token can be used; 15 minutes when 0.
 	TokenLife time.Duration
 }
@@ -82,17 +86,18 @@ var _ Authority = (*pki.CA)(nil)
 
 // Master is one master. Use New and Run.
 type Master struct {
-	cfg    Config
-	store  store.Store
-	log    *slog.Logger
-	cache  *cache
-	pulses *pulses
-	views  *views
-	deltas *deltas
-	agents *http.Client
-	router *router
-	spec   []byte       // the OpenAPI document
-	seed   maphash.Seed // of the hashes of reports
+	cfg     Config
+	store   store.Store
+	cluster store.Cluster // the same store, when masters keep it themselves; else nil
+	log     *slog.Logger
+	cache   *cache
+	pulses  *pulses
+	views   *views
+	deltas  *deltas
+	agents  *http.Client
+	router  *router
+	spec    []byte       // the OpenAPI document
+	seed    maphash.Seed // of the hashes of reports
 
 	lead     atomic.Pointer[store.Lead] // nil while another leads
 	work     loop.Kick                  // wakes the controllers
@@ -121,6 +126,7 @@ func New(cfg Config, s store.Store, logger *slog.Logger) (*Master, error) {
 	}
 	m := &Master{cfg: cfg, store: s, log: logger, cache: newCache(), pulses: &pulses{}, deltas: &deltas{},
 		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{}), foresees: make(chan struct{}, 1), seed: maphash.MakeSeed()}
+	m.cluster, _ = s.(store.Cluster)
 	m.views = &views{cache: m.cache, pulses: m.pulses}
 	m.agents = m.agentClient()
 	auth := &authenticator{people: cfg.People, known: m.cache.keysOf, failures: &failures{}}
@@ -148,6 +154,7 @@ func (m *Master) Run(ctx context.Context) error {
 	group.Go(func() error { m.forward(ctx); return nil })
 	group.Go(func() error { m.leadAgain(ctx); return nil })
 	group.Go(func() error { m.tellStatuses(ctx); return nil })
+	group.Go(func() error { return m.introduce(ctx) })
 	group.Go(func() error { return m.serve(ctx, listener) })
 	m.log.Info("the master serves its API", "address", listener.Addr().String())
 	return group.Wait()
@@ -273,7 +280,7 @@ func (m *Master) term() int64 {
 
 // ready waits a moment for the cache to be filled after a start.
 func (m *Master) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	if m.cache.wait(ctx, 0) != nil {
 		return api.Errorf(api.CodeUnavailable, "the master has not read its store yet; try again")

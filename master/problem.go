@@ -22,6 +22,10 @@ func problemOf(err error) *api.Error {
 		return api.Errorf(api.CodeTooLarge, "the request's body is over %d bytes", tooLarge.Limit)
 	case errors.Is(err, store.ErrConflict):
 		return api.Errorf(api.CodeConflict, "it has changed since it was read; read it again and retry")
+	case errors.Is(err, store.ErrFull):
+		return api.Errorf(api.CodeUnavailable, "the store is full and takes nothing new: delete what is not needed, or restart the masters with a larger --store-quota")
+	case errors.Is(err, store.ErrCorrupt):
+		return api.Errorf(api.CodeUnavailable, "the masters do not hold the same data and take no writes; GET /readyz names the one to replace")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return api.Errorf(api.CodeUnavailable, "the store cannot do it now; try again")
 	}

@@ -383,6 +383,9 @@ func (m *Master) written(c *call, status int, result string, r api.Resource) err
 // one answers GET on a resource.
 func (m *Master) one(kind api.Kind) func(*call) error {
 	return func(c *call) error {
+		if err := m.freshen(c); err != nil {
+			return err
+		}
 		key := api.Key{Kind: kind, Project: c.name("project"), Name: c.name("name")}
 		r, ok := m.cache.get(key)
 		if !ok {
@@ -395,6 +398,9 @@ func (m *Master) one(kind api.Kind) func(*call) error {
 // list answers GET on a list. In a project that does not exist there is nothing to list.
 func (m *Master) list(kind api.Kind) func(*call) error {
 	return func(c *call) error {
+		if err := m.freshen(c); err != nil {
+			return err
+		}
 		project := c.name("project")
 		if key := (api.Key{Kind: api.KindProject, Name: project}); project != "" && !m.cache.has(key) {
 			return notFound(key)

@@ -34,6 +34,9 @@ const (
 	maxReport = 8 << 20 // a host with thousands of pods reports more than people write
 	// writeTime is how long a client may take to read an answer, or one line of a stream.
 	writeTime = 30 * time.Second
+	// answerTime is how long the store may take over a request: without a quorum the answer is
+	// "unavailable" within 2 s.
+	answerTime = 1900 * time.Millisecond
 )
 
 // route is one line of the API's table: all that is served, to whom, and what OpenAPI says of it.
@@ -46,6 +49,7 @@ type route struct {
 	audit        bool         // leaves a record
 	stream       bool         // NDJSON of answer
 	session      bool         // becomes a websocket (session.go)
+	prompt       bool         // asks nothing but the store, so that its answer comes within answerTime
 	status       int          // of success; 200 when 0
 	answer       reflect.Type // nil for none
 	query        []queryParam
@@ -189,6 +193,11 @@ func (r *router) carry(rt route, c *call) error {
 	}
 	if c.body, err = readBody(rt, c); err != nil {
 		return err
+	}
+	if rt.prompt {
+		ctx, cancel := context.WithTimeout(c.Context(), answerTime)
+		defer cancel()
+		c.Request = c.WithContext(ctx)
 	}
 	if rt.stream {
 		defer c.openStream()()

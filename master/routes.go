@@ -1,25 +1,28 @@
 package master
 
 import (
+	"context"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/master/store"
 )
 
 // routes is the whole API. What is not here is not served, and who is not named is refused.
 func (m *Master) routes() []route {
 	routes := []route{
 		{method: "GET", path: "/healthz", who: forAnybody, summary: "The process lives", handle: m.healthz},
-		{method: "GET", path: "/readyz", who: forAnybody, summary: "The store is read and answers", handle: m.readyz},
+		{method: "GET", path: "/readyz", prompt: true, who: forAnybody, summary: "The store is read and answers", handle: m.readyz},
 		{method: "GET", path: "/openapi.json", who: forAnybody, summary: "This description", handle: m.openapi},
 		{method: "GET", path: "/v1/version", who: forAnybody, summary: "The master's version",
 			answer: reflect.TypeFor[version](), handle: m.version},
-		{method: "POST", path: "/v1/join", who: forAnybody, audit: true, summary: "Join the cluster with a token",
+		{method: "POST", path: "/v1/join", prompt: true, who: forAnybody, audit: true, summary: "Join the cluster with a token",
 			body: reflect.TypeFor[api.JoinRequest](), limit: 64 << 10, status: http.StatusCreated,
 			answer: reflect.TypeFor[api.Identity](), handle: m.join},
-		{method: "POST", path: "/v1/tokens", who: forPeople, audit: true, summary: "Make a token that lets one host join",
-			status: http.StatusCreated, answer: reflect.TypeFor[api.JoinToken](), handle: m.createToken},
+		{method: "POST", path: "/v1/tokens", prompt: true, who: forPeople, audit: true, summary: "Make a token that lets one host join",
+			body: reflect.TypeFor[api.TokenRequest](), status: http.StatusCreated, answer: reflect.TypeFor[api.JoinToken](), handle: m.createToken},
 		{method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
 			answer: reflect.TypeFor[watchLine](), handle: m.watch, query: []queryParam{
 				{"kinds", "some of projects,hosts,secrets,services,aliases,pods; all when left out"},
@@ -40,12 +43,13 @@ func (m *Master) routes() []route {
 			answer: reflect.TypeFor[api.Why](), handle: m.why},
 		{method: "GET", path: "/v1/hosts/{name}/desired", who: forHost, summary: "What the host should do, as a stream of patches", stream: true,
 			answer: reflect.TypeFor[api.Patch](), handle: m.desired},
-		{method: "PUT", path: "/v1/hosts/{name}/report", who: forHost, summary: "The state of the host; renews its lease",
+		{method: "PUT", path: "/v1/hosts/{name}/report", prompt: true, who: forHost, summary: "The state of the host; renews its lease",
 			body: reflect.TypeFor[api.HostReport](), limit: maxReport, status: http.StatusNoContent, handle: m.report},
-		{method: "POST", path: "/v1/hosts/{name}/certificate", who: forHost, audit: true, summary: "A fresh certificate",
+		{method: "POST", path: "/v1/hosts/{name}/certificate", prompt: true, who: forHost, audit: true, summary: "A fresh certificate",
 			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
 	}
 	routes = append(routes, m.sessionRoutes()...)
+	routes = append(routes, m.masterRoutes()...)
 	routes = append(routes, m.planRoutes()...)
 	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
@@ -68,22 +72,23 @@ func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	case api.KindHost:
 		create = notByPeople("a host comes by joining: gear token create, then gear join on the host")
 	}
+	fresh := []queryParam{{"fresh", "1: as of now, over all masters; needs a quorum. Left out: as this master knows it"}}
 	base := "/v1/" + lists
 	var routes []route
 	if kind.InProject() {
 		routes = append(routes, route{method: "GET", path: base, who: forPeople,
-			summary: "List the " + lists + " of all projects", answer: many, handle: list})
+			summary: "List the " + lists + " of all projects", answer: many, query: fresh, handle: list})
 		base = "/v1/projects/{project}/" + lists
 	}
 	item := base + "/{name}"
 	return append(routes,
-		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, handle: list},
-		route{method: "POST", path: base, who: forPeople, audit: true, summary: "Create a " + word,
+		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: fresh, handle: list},
+		route{method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
 			body: one, status: http.StatusCreated, answer: one, handle: create},
-		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, handle: m.one(kind)},
-		route{method: "PUT", path: item, who: forPeople, audit: true, summary: "Create or replace a " + word,
+		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},
+		route{method: "PUT", path: item, prompt: true, who: forPeople, audit: true, summary: "Create or replace a " + word,
 			body: one, answer: one, handle: replace},
-		route{method: "DELETE", path: item, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
+		route{method: "DELETE", path: item, prompt: true, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
 			query: []queryParam{{"revision", "only if the stored revision is this"}}, handle: m.remove(kind)})
 }
 
@@ -112,10 +117,33 @@ func (m *Master) readyz(c *call) error {
 	if err := m.ready(c.Context()); err != nil {
 		return err
 	}
-	if _, _, err := m.store.List(c.Context(), kindWord(api.KindProject)+"/"); err != nil {
-		return api.Errorf(api.CodeUnavailable, "the store does not answer")
+	if m.cluster != nil && !m.cluster.Voter() {
+		return api.Errorf(api.CodeUnavailable, "StoreCatchingUp: this master has joined and is still reading what the others hold")
+	}
+	if _, err := m.store.Leader(c.Context()); err != nil {
+		return api.Errorf(api.CodeUnavailable, "StoreSilent: the store does not answer; of its masters more than half must run and reach each other")
+	}
+	if problems := m.storeProblems(c.Context()); len(problems) > 0 {
+		return api.Errorf(api.CodeUnavailable, "%s", strings.Join(problems, "; "))
 	}
 	return m.healthz(c)
+}
+
+// storeProblems gives what is wrong with the store, as REASON: message.
+func (m *Master) storeProblems(ctx context.Context) []string {
+	checker, ok := m.store.(store.Checker)
+	if !ok {
+		return nil
+	}
+	problems, err := checker.Problems(ctx)
+	if err != nil {
+		return []string{"StoreSilent: " + err.Error()}
+	}
+	var out []string
+	for _, p := range problems {
+		out = append(out, p.Reason+": "+p.Message)
+	}
+	return out
 }
 
 func (m *Master) openapi(c *call) error {

@@ -49,7 +49,7 @@ func (v *views) current(term int64) *view {
 		if now.Sub(o.Now) < viewAge {
 			return o
 		}
-		if maps.Equal(o.Health, v.pulses.health(o.Hosts, now)) {
+		if maps.Equal(o.Health, v.health(term, o.Hosts, now)) {
 			v.now = o.at(now)
 			return v.now
 		}
@@ -69,7 +69,7 @@ func (v *view) at(now time.Time) *view {
 func (v *views) build(term int64, now time.Time, pulseSeq int64) *view {
 	s, parts := v.cache.snapshot(v.pulses)
 	s.Now, s.Term = now, term
-	s.Health = v.pulses.health(s.Hosts, now)
+	s.Health = v.health(term, s.Hosts, now)
 	next := &view{View: control.NewView(s), generation: 1, version: parts.version, dirSeq: parts.dirSeq, pulseSeq: pulseSeq}
 	if v.now != nil {
 		next.generation = v.now.generation + 1
@@ -78,6 +78,7 @@ func (v *views) build(term int64, now time.Time, pulseSeq int64) *view {
 		next.directory = v.now.directory
 	} else {
 		next.directory = &directory{next.Directory(parts.endpoints), parts.dirSeq}
+		next.directory.Masters = parts.masters
 	}
 	return next
 }
@@ -87,6 +88,7 @@ type snapshotParts struct {
 	version, dirSeq int64
 	revision        int64
 	endpoints       []api.HostEndpoints
+	masters         []api.MasterEntry
 }
 
 func (c *cache) versionNow() int64 {
@@ -110,7 +112,7 @@ func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
 	for i := range s.Hosts {
 		s.Hosts[i].Status = c.hostStatusLocked(s.Hosts[i].Metadata.Name, p)
 	}
-	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq, revision: c.revision}
+	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq, revision: c.revision, masters: c.mastersLocked()}
 	for _, e := range c.endpoints {
 		parts.endpoints = append(parts.endpoints, e)
 	}

@@ -68,7 +68,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there
 	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
 	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
 	add("other", a.versionCmd())
-	add("hosts", a.hostCmd(), a.planCmd())
+	add("hosts", a.hostCmd(), a.planCmd(), a.masterCmd())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root
@@ -109,7 +109,7 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, problem{what: "there is no cluster to talk to", why: err.Error(), try: "gear up", code: exitError}
 	}
-	return client.New(client.Config{ServerName: client.MasterName, Server: c.Server, CA: []byte(c.CA), Token: c.Token})
+	return client.New(client.Config{ServerName: client.MasterName, Server: c.Server, Others: c.Servers, CA: []byte(c.CA), Token: c.Token})
 }
 
 // inProject gives the project to work in: the one asked for, else the only one there is.

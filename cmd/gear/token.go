@@ -11,9 +11,11 @@ import (
 func (a *app) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Make tokens that let hosts join", Args: a.unknownCommand, RunE: help}
 	var format string
+	var master bool
 	create := &cobra.Command{
 		Use: "create", Short: "Make a token that lets one host join, once",
 		Example: `  gear token create
+  gear token create --master           # the host becomes a further master too
   gear token create -o json`,
 		Args: between(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -24,7 +26,7 @@ func (a *app) tokenCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, err := c.CreateToken(cmd.Context())
+			t, err := c.CreateToken(cmd.Context(), master)
 			if err != nil {
 				return err
 			}
@@ -35,16 +37,20 @@ func (a *app) tokenCmd() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("reading the master's address: %w", err)
 			}
-			master := server.Hostname()
+			at, more := server.Hostname(), ""
 			if server.Port() != "7443" {
-				master = server.Host
+				at = server.Host
 			}
-			fmt.Fprintf(a.out, "gear join %s %s\n", master, t.Token)
+			if master {
+				more = " --master"
+			}
+			fmt.Fprintf(a.out, "gear join %s %s%s\n", at, t.Token, more)
 			fmt.Fprintf(a.err, "Run this as root on the new host within %s; it works once.\n", short(time.Until(t.Expires)))
 			return nil
 		},
 	}
 	formatFlag(create, &format, "json")
+	create.Flags().BoolVar(&master, "master", false, "the host may become a further master: whoever has this token gets the CA's key")
 	cmd.AddCommand(create)
 	return cmd
 }

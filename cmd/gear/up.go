@@ -100,22 +100,27 @@ what is done already is left alone, and nothing that runs is stopped. It needs r
 
 func (a *app) joinCmd() *cobra.Command {
 	var h hostFlags
+	var master bool
 	cmd := &cobra.Command{
 		Use: "join MASTER TOKEN", Short: "Make this host a member of a master's cluster",
 		Long: `Gets an identity from the master with a token of gear token create, and sets up agent, DNS and, with --router, a router
-on this host. The token carries the fingerprint of the cluster's CA, so the master is known before it is trusted.`,
+on this host. The token carries the fingerprint of the cluster's CA, so the master is known before it is trusted.
+
+With --master this host becomes a further master too (token: gear token create --master). Have 3 or 5 of them: with two, none may fail.`,
 		Example: `  gear join 192.0.2.10 TOKEN
-  gear join 192.0.2.10 TOKEN --name h2 --router`,
+  gear join 192.0.2.10 TOKEN --name h2 --router
+  gear join 192.0.2.10 TOKEN --master  # and make this host a master`,
 		Args: between(2, 2, "the master's address and a token"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := h.options(cmd, a)
 			if err != nil {
 				return err
 			}
-			_, err = install.Join(cmd.Context(), install.JoinOptions{Options: o, Master: args[0], Token: args[1]})
+			_, err = install.Join(cmd.Context(), install.JoinOptions{Options: o, Master: args[0], Token: args[1], AlsoMaster: master})
 			return err
 		},
 	}
 	h.add(cmd)
+	cmd.Flags().BoolVar(&master, "master", false, "make this host a further master too; the token must be of gear token create --master")
 	return cmd
 }

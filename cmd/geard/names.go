@@ -87,6 +87,7 @@ func (d *agentDaemon) followNames(ctx context.Context) error {
 
 func (d *agentDaemon) setNames() {
 	dir := d.agent.Directory()
+	d.setMasters(dir.Masters)
 	serial, err := d.serials.next(time.Now())
 	if err != nil {
 		d.log.Warn("the serial of the DNS zone is not kept: after a restart secondaries may miss changes", "err", err)

@@ -38,7 +38,7 @@ func system(ctx context.Context, hosts int, log *slog.Logger) error {
 		return err
 	}
 	token := pki.NewSecret()
-	s, err := etcd.Start(ctx, filepath.Join(dir, "etcd"), log)
+	s, err := etcd.Start(ctx, etcd.Config{Dir: filepath.Join(dir, "etcd")}, log)
 	if err != nil {
 		return err
 	}
@@ -133,9 +133,9 @@ func join(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin
 }
 
 func joinAnew(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin *client.Client) (api.Identity, string, error) {
-	t, err := admin.CreateToken(ctx)
+	t, err := admin.CreateToken(ctx, false)
 	for err != nil && loop.Sleep(ctx, 200*time.Millisecond) { // the master is just starting
-		t, err = admin.CreateToken(ctx)
+		t, err = admin.CreateToken(ctx, false)
 	}
 	if err != nil {
 		return api.Identity{}, "", err

@@ -18,7 +18,9 @@ import (
 type JoinOptions struct {
 	Options
 	Master string // its address or name, with or without a port; 7443 is the default
-	Token  string // from gear token create, or gear host add
+	Token  string // from gear token create
+	// AlsoMaster makes this host a further master too; the token must be one for it.
+	AlsoMaster bool
 }
 
 // Join makes this host a member of the cluster of a master.
@@ -41,6 +43,10 @@ func Join(ctx context.Context, o JoinOptions) (Report, error) {
 		}},
 		step{"agent", i.agent},
 	)
+	if o.AlsoMaster {
+		steps = append(steps, step{"units of a master", i.units(systemdunits.Master)},
+			step{"master", func(ctx context.Context) (string, error) { return i.furtherMaster(ctx, master, o.Token) }})
+	}
 	return runSteps(ctx, i.Progress, steps)
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	"gearmesh.dev/api"
@@ -108,8 +109,8 @@ func (u *upper) administrator(context.Context) (string, error) {
 	}
 	want := clientconfig.Context{Name: u.Context, Server: "https://" + u.server(), CA: string(u.ca.PEM())}
 	if c, err := config.Context(u.Context); err == nil && known(people, c.Token) {
-		u.token, want.Token = c.Token, c.Token
-		if c == want {
+		u.token, want.Token, want.Servers = c.Token, c.Token, c.Servers
+		if reflect.DeepEqual(c, want) {
 			return "", nil
 		}
 		return "wrote the server's address to " + path, config.Set(want).Save(path)
@@ -153,8 +154,7 @@ func (u *upper) savePeople(people []Person) error {
 
 // master starts the master and waits until it serves.
 func (u *upper) master(ctx context.Context) (string, error) {
-	flags := fmt.Sprintf("# written by gear up\nGEAR_MASTER_FLAGS=--address=%s --domain=%s\n", u.Address, u.Domain)
-	changed, err := u.settings("master.env", flags)
+	changed, err := u.settings("master.env", masterSettings("gear up", u.Name, u.Address, u.Domain))
 	if err != nil {
 		return "", err
 	}

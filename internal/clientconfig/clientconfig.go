@@ -20,8 +20,10 @@ import (
 type Context struct {
 	Name   string `json:"name"`   // people's name for it, such as "prod"
 	Server string `json:"server"` // URL of the API: "https://10.0.0.1:7443"
-	CA     string `json:"ca"`     // PEM of the cluster's CA; the only one trusted
-	Token  string `json:"token"`  // sent as "Authorization: Bearer TOKEN"
+	// Servers are further masters, asked in this order when one does not answer (gear master list --save).
+	Servers []string `json:"servers,omitempty"`
+	CA      string   `json:"ca"`    // PEM of the cluster's CA; the only one trusted
+	Token   string   `json:"token"` // sent as "Authorization: Bearer TOKEN"
 }
 
 // File is the whole configuration.

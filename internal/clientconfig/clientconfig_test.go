@@ -29,10 +29,10 @@ func TestRoundTrip(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode() != 0o600 {
 		t.Errorf("the file has mode %v", info.Mode())
 	}
-	if c, err := loaded.Context(""); err != nil || c != first {
+	if c, err := loaded.Context(""); err != nil || !cmp.Equal(c, first) {
 		t.Errorf("current is %+v, %v", c, err)
 	}
-	if c, err := loaded.Context("prod"); err != nil || c != second {
+	if c, err := loaded.Context("prod"); err != nil || !cmp.Equal(c, second) {
 		t.Errorf("prod is %+v, %v", c, err)
 	}
 	if _, err := loaded.Context("x"); err == nil || !strings.Contains(err.Error(), "known are lab, prod") {

@@ -21,6 +21,10 @@ var (
 	// ErrUnavailable: the store cannot do it now: no quorum, no answer, no space. A write may
 	// or may not have been done.
 	ErrUnavailable = errors.New("the store is not available")
+	// ErrFull: the store has reached its quota and takes no more. It is an ErrUnavailable too.
+	ErrFull = errors.New("the store is full")
+	// ErrCorrupt: the members of the store do not hold the same. It is an ErrUnavailable too.
+	ErrCorrupt = errors.New("the store is damaged")
 )
 
 // Conditions of an Op beside "the item's revision is N".
@@ -92,4 +96,6 @@ type Store interface {
 	Watch(ctx context.Context, prefix string, after int64) <-chan Batch
 	// Campaign waits until this process leads. id names it for people.
 	Campaign(ctx context.Context, id string) (Lead, error)
+	// Leader gives the id of who leads; "" when nobody does.
+	Leader(ctx context.Context) (string, error)
 }

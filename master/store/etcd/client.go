@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// requestTimeout bounds each call: without a quorum etcd would wait for ever.
-	requestTimeout = 2 * time.Second
+	// requestTimeout bounds each call: without a quorum etcd would wait for ever, and callers are
+	// promised an answer within 2 s.
+	requestTimeout = 1800 * time.Millisecond
 	// leaseSeconds is how long a leader that died keeps others from leading.
 	leaseSeconds = 5
 	leaderPrefix = "leader"
@@ -108,6 +109,10 @@ func known(err error) error {
 	code := status.Code(err)
 	var typed rpctypes.EtcdError
 	switch {
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrFull, err)
+	case errors.Is(err, rpctypes.ErrCorrupt):
+		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrCorrupt, err)
 	case errors.As(err, &typed):
 		code = typed.Code()
 	case errors.Is(err, context.DeadlineExceeded):
@@ -166,6 +171,20 @@ func batch(prefix string, resp clientv3.WatchResponse) store.Batch {
 	return b
 }
 
+// Leader implements store.Store.
+func (s *Store) Leader(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Get(ctx, leaderPrefix+"/", clientv3.WithFirstCreate()...)
+	if err != nil {
+		return "", fmt.Errorf("asking etcd who leads: %w", known(err))
+	}
+	if len(resp.Kvs) == 0 {
+		return "", nil
+	}
+	return string(resp.Kvs[0].Value), nil
+}
+
 // Campaign implements store.Store. The term is the revision at which the candidate's key was
 // made: candidates lead in the order of their keys, so terms only grow.
 func (s *Store) Campaign(ctx context.Context, id string) (store.Lead, error) {
@@ -173,8 +192,18 @@ func (s *Store) Campaign(ctx context.Context, id string) (store.Lead, error) {
 	if err != nil {
 		return store.Lead{}, fmt.Errorf("opening a session to lead: %w", err)
 	}
+	// A candidate whose session has run out no longer stands, and must not wait as if it did.
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-session.Done():
+			cancel()
+		case <-wait.Done():
+		}
+	}()
 	election := concurrency.NewElection(session, leaderPrefix)
-	if err := election.Campaign(ctx, id); err != nil {
+	if err := election.Campaign(wait, id); err != nil {
 		return store.Lead{}, errors.Join(fmt.Errorf("waiting to lead: %w", err), session.Close())
 	}
 	resign := sync.OnceFunc(func() {

@@ -47,10 +47,10 @@ func TestNothingListens(t *testing.T) {
 	}
 }
 
-func start(t *testing.T, dir string) *etcd.Store {
+func start(t *testing.T, dir string) *etcd.Embedded {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	s, err := etcd.Start(t.Context(), dir, logger)
+	s, err := etcd.Start(t.Context(), etcd.Config{Dir: dir}, logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,13 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// notForUs are warnings about listeners and passwords that an embedded etcd does not have.
+// notForUs are warnings about listeners and passwords that an embedded etcd does not have, and what each
+// join of a member makes etcd say.
 var notForUs = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
 	"simple token is not cryptographically signed",
+	"failed to update storage version",
+	"rejecting promote learner: learner is not ready",
 }
 
 // slogCore passes etcd's warnings and errors to slog. What etcd says of its daily life (a page

@@ -23,6 +23,7 @@ type Store struct {
 	compacted int64 // events up to this revision are no longer kept
 	events    []store.Event
 	changed   chan struct{} // closed and replaced by each write
+	leads     string        // the id of who leads
 	leader    chan struct{} // holds one token while nobody leads
 }
 
@@ -163,11 +164,26 @@ func (s *Store) Campaign(ctx context.Context, id string) (store.Lead, error) {
 	if err != nil {
 		return store.Lead{}, err
 	}
+	s.setLeader(id)
 	lost := make(chan struct{})
 	resign := sync.OnceFunc(func() {
+		s.setLeader("")
 		close(lost)
 		s.leader <- struct{}{}
 	})
 	fence := store.Op{Kind: store.Check, Key: leaderKey, If: revision}
 	return store.Lead{Term: revision, Fence: fence, Lost: lost, Resign: resign}, nil
+}
+
+func (s *Store) setLeader(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leads = id
+}
+
+// Leader implements store.Store.
+func (s *Store) Leader(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leads, nil
 }

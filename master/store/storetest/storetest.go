@@ -134,6 +134,7 @@ func leadership(t *testing.T, s store.Store) {
 	if _, err := s.Txn(t.Context(), first.Fence, store.Op{Key: "a", Value: []byte("1"), If: store.Absent}); err != nil {
 		t.Errorf("the leader may not write: %v", err)
 	}
+	leads(t, s, "one")
 	first.Resign()
 	first.Resign()
 	<-first.Lost
@@ -145,7 +146,16 @@ func leadership(t *testing.T, s store.Store) {
 	if _, err := s.Txn(t.Context(), next.Fence, store.Op{Key: "a", Value: []byte("2"), If: store.Any}); err != nil {
 		t.Errorf("the new leader may not write: %v", err)
 	}
+	leads(t, s, "two")
 	next.Resign()
+	leads(t, s, "")
+}
+
+func leads(t *testing.T, s store.Store, id string) {
+	t.Helper()
+	if got, err := s.Leader(t.Context()); err != nil || got != id {
+		t.Errorf("%q leads, %v; want %q", got, err, id)
+	}
 }
 
 func put(t *testing.T, s store.Store, key, value string, condition int64) int64 {
