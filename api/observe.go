@@ -33,6 +33,9 @@ type TextFile struct {
 type List[T any] struct {
 	Revision int64 `json:"revision"`
 	Items    []T   `json:"items"`
+
+	Continue  string `json:"continue,omitempty" doc:"Asks for the next page of the same list, as of the same revision; not there on the last page"`
+	Remaining int    `json:"remaining,omitempty" doc:"Items on the pages that follow"`
 }
 
 // EventType says what a watch event means.

@@ -39,13 +39,50 @@ func Get[T any, P resource[T]](ctx context.Context, c *Client, project, name api
 	return out, nil
 }
 
+// ListOptions says what of a kind to list.
+type ListOptions struct {
+	Project  api.Name // of all projects when empty
+	Selector string   // api.ParseSelector; everything when empty
+	// PageSize is how many items are asked for at a time; all at once when 0. The pages are of one revision.
+	PageSize int
+}
+
 // List reads all resources of type T, such as api.Service, in a project, or in all projects when
 // it is empty, and the revision to watch from.
 func List[T any, P resource[T]](ctx context.Context, c *Client, project api.Name) (api.List[T], error) {
-	var out api.List[T]
-	path := collection(kindOf[T, P](), project)
-	_, err := c.do(ctx, request{method: http.MethodGet, path: path, idempotent: true}, &out)
-	return out, err
+	return ListWith[T, P](ctx, c, ListOptions{Project: project})
+}
+
+// ListWith is List with more to say. When the master has forgotten the list between two pages, it begins again, once.
+func ListWith[T any, P resource[T]](ctx context.Context, c *Client, o ListOptions) (api.List[T], error) {
+	all, err := listPages[T, P](ctx, c, o)
+	if e := (*api.Error)(nil); o.PageSize > 0 && errors.As(err, &e) && e.Code == api.CodeGone {
+		return listPages[T, P](ctx, c, o)
+	}
+	return all, err
+}
+
+func listPages[T any, P resource[T]](ctx context.Context, c *Client, o ListOptions) (api.List[T], error) {
+	query := url.Values{}
+	if o.Selector != "" {
+		query.Set("selector", o.Selector)
+	}
+	if o.PageSize > 0 {
+		query.Set("limit", strconv.Itoa(o.PageSize))
+	}
+	var all api.List[T]
+	for {
+		var page api.List[T]
+		req := request{method: http.MethodGet, path: collection(kindOf[T, P](), o.Project), query: query, idempotent: true}
+		if _, err := c.do(ctx, req, &page); err != nil {
+			return all, err
+		}
+		all.Revision, all.Items = page.Revision, append(all.Items, page.Items...)
+		if page.Continue == "" {
+			return all, nil
+		}
+		query.Set("continue", page.Continue)
+	}
 }
 
 // Get reads the resource with the key, with its status.

@@ -20,6 +20,8 @@ import (
 type WatchOptions struct {
 	Kinds   []api.Kind // all when empty
 	Project api.Name   // only of this project; of all when empty
+	// Selector chooses by labels (api.ParseSelector). What loses the labels comes as a deletion.
+	Selector string
 	// Revision is what to watch from, as a list gave it. With 0 the watch first gives what is
 	// there and then an api.EventSync.
 	Revision int64
@@ -116,6 +118,9 @@ func (w *watcher) request() request {
 	if w.Project != "" {
 		q.Set("project", string(w.Project))
 	}
+	if w.Selector != "" {
+		q.Set("selector", w.Selector)
+	}
 	if w.before != 0 {
 		q.Set("revision", strconv.FormatInt(w.before, 10))
 	}
@@ -161,6 +166,8 @@ func (w *watcher) give(l line, yield func(Event, error) bool) error {
 	}
 	switch {
 	case w.Revision != 0: // what is there cannot be known
+	case l.Type == api.EventDelete && !w.known[key]:
+		return nil // it never had the labels that are asked for
 	case l.Type == api.EventDelete:
 		delete(w.known, key)
 	default:

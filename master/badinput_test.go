@@ -158,7 +158,8 @@ func TestMalformedQueries(t *testing.T) {
 	ann.must("PUT", "/v1/projects/shop", project("shop"), http.StatusCreated)
 	for _, path := range []string{
 		"/v1/watch?kinds=service", "/v1/watch?revision=x", "/v1/watch?revision=-1", "/v1/watch?kind=services",
-		"/v1/watch?project=A", "/v1/watch?revision=1&revision=2", "/v1/projects?labelSelector=a",
+		"/v1/watch?project=A", "/v1/watch?revision=1&revision=2", "/v1/projects?labelSelector=a", "/v1/projects?selector=%3Da", "/v1/projects?selector=a%0Ab", "/v1/watch?selector=a=b,", "/v1/projects?limit=0", "/v1/projects?limit=x",
+		"/v1/projects?limit=10001",
 		"/v1/projects/shop/logs?tail=-1", "/v1/projects/shop/logs?since=yesterday", "/v1/projects/shop/logs?follow=maybe",
 		"/v1/projects/shop/logs?pod=A", "/v1/projects?a=%00",
 	} {

@@ -94,6 +94,7 @@ type Master struct {
 	pulses  *pulses
 	views   *views
 	deltas  *deltas
+	pages   pages
 	agents  *http.Client
 	router  *router
 	spec    []byte       // the OpenAPI document

@@ -395,25 +395,6 @@ func (m *Master) one(kind api.Kind) func(*call) error {
 	}
 }
 
-// list answers GET on a list. In a project that does not exist there is nothing to list.
-func (m *Master) list(kind api.Kind) func(*call) error {
-	return func(c *call) error {
-		if err := m.freshen(c); err != nil {
-			return err
-		}
-		project := c.name("project")
-		if key := (api.Key{Kind: api.KindProject, Name: project}); project != "" && !m.cache.has(key) {
-			return notFound(key)
-		}
-		found, revision := m.cache.listAt(kind, project)
-		out := api.List[api.Resource]{Revision: revision, Items: make([]api.Resource, len(found))}
-		for i, r := range found {
-			out.Items[i] = m.withStatus(r)
-		}
-		return c.answer(http.StatusOK, out)
-	}
-}
-
 // notByPeople answers writes of what only the master makes.
 func notByPeople(why string) func(*call) error {
 	return func(*call) error { return api.Errorf(api.CodeForbidden, "%s", why) }

@@ -26,7 +26,7 @@ func (m *Master) routes() []route {
 		{method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
 			answer: reflect.TypeFor[watchLine](), handle: m.watch, query: []queryParam{
 				{"kinds", "some of projects,hosts,secrets,services,aliases,pods; all when left out"},
-				{"project", "only of this project"},
+				{"project", "only of this project"}, {"selector", selectorDoc},
 				{"revision", "changes after this revision; when left out: what is there, a sync event, then changes"}}},
 		{method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
 			answer: reflect.TypeFor[api.LogLine](), handle: m.logs, query: []queryParam{
@@ -77,12 +77,12 @@ func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	var routes []route
 	if kind.InProject() {
 		routes = append(routes, route{method: "GET", path: base, who: forPeople,
-			summary: "List the " + lists + " of all projects", answer: many, query: fresh, handle: list})
+			summary: "List the " + lists + " of all projects", answer: many, query: append(listQuery(), fresh...), handle: list})
 		base = "/v1/projects/{project}/" + lists
 	}
 	item := base + "/{name}"
 	return append(routes,
-		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: fresh, handle: list},
+		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: append(listQuery(), fresh...), handle: list},
 		route{method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
 			body: one, status: http.StatusCreated, answer: one, handle: create},
 		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},

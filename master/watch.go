@@ -20,8 +20,9 @@ const eventError api.EventType = "error"
 
 // filter is what a watch asks for.
 type filter struct {
-	kinds   map[api.Kind]bool
-	project api.Name
+	kinds    map[api.Kind]bool
+	project  api.Name
+	selector api.Selector
 }
 
 func (f filter) has(k api.Key) bool {
@@ -66,7 +67,7 @@ func (m *Master) watch(c *call) error {
 // sendAll sends what is there and then the sync event. It is not ok when the client has gone.
 func (m *Master) sendAll(c *call, want filter) (seq int64, ok bool) {
 	found, seq, revision := m.cache.all(want.has)
-	for _, r := range found {
+	for _, r := range selected(found, want.selector) {
 		r = m.withStatus(r)
 		if err := c.send(event{Type: api.EventPut, Revision: r.Head().Metadata.Revision, Object: r}); err != nil {
 			return 0, false
@@ -85,7 +86,7 @@ func (m *Master) follow(c *call, want filter, seq int64) {
 		}
 		for _, ch := range changes {
 			seq = ch.Seq
-			if want.has(ch.Key) && m.sendChange(c, ch) != nil {
+			if want.has(ch.Key) && m.sendChange(c, want, ch) != nil {
 				return
 			}
 		}
@@ -99,8 +100,10 @@ func (m *Master) follow(c *call, want filter, seq int64) {
 	}
 }
 
-func (m *Master) sendChange(c *call, ch change) error {
-	if ch.Deleted {
+// sendChange sends a change. What has lost the labels that the watch asks for is gone for it; a client that never heard of it
+// can pass that over.
+func (m *Master) sendChange(c *call, want filter, ch change) error {
+	if ch.Deleted || !want.selector.Matches(ch.Object) {
 		return c.send(event{Type: api.EventDelete, Revision: ch.Revision, Object: ch.Object})
 	}
 	return c.send(event{Type: api.EventPut, Revision: ch.Revision, Object: m.withStatus(ch.Object)})
@@ -114,6 +117,10 @@ func (c *call) filter() (filter, error) {
 		if err := f.project.Validate(); err != nil {
 			return f, api.Errorf(api.CodeBadRequest, "project: %v", err)
 		}
+	}
+	var err error
+	if f.selector, err = api.ParseSelector(q.Get("selector")); err != nil {
+		return f, api.Errorf(api.CodeBadRequest, "selector: %v", err)
 	}
 	if q.Get("kinds") == "" {
 		for _, k := range api.Kinds() {

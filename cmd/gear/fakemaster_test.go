@@ -151,9 +151,14 @@ func (m *fakeMaster) list(k api.Kind) http.HandlerFunc {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		project := api.Name(r.PathValue("project"))
+		selector, err := api.ParseSelector(r.URL.Query().Get("selector"))
+		if err != nil {
+			refuse(w, api.Errorf(api.CodeBadRequest, "selector: %v", err))
+			return
+		}
 		out := api.List[api.Resource]{Revision: m.revision, Items: []api.Resource{}}
 		for key, o := range m.objects {
-			if key.Kind == k && (project == "" || key.Project == project) {
+			if key.Kind == k && (project == "" || key.Project == project) && selector.Matches(o) {
 				out.Items = append(out.Items, o)
 			}
 		}

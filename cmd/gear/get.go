@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) getCmd() *cobra.Command {
-	var format string
+	var format, selector string
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "get KIND [NAME]", Short: "Show resources in a table, or as the API has them",
@@ -23,6 +23,7 @@ func (a *app) getCmd() *cobra.Command {
 -o json and -o yaml print exactly what the API answers.`,
 		Example: `  gear get pods -p shop
   gear get pods -o wide
+  gear get pods -l service=web,host=h1
   gear get service shop/web -o yaml
   gear get hosts --watch`,
 		Args: between(1, 2, "a kind and perhaps a name"), ValidArgsFunction: a.completeKindName,
@@ -34,22 +35,39 @@ func (a *app) getCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkSelector(cmd, selector, args[1:]); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			switch {
 			case watch:
-				return a.watch(cmd.Context(), c, k, args[1:], format)
+				return a.watch(cmd.Context(), c, k, args[1:], selector, format)
 			case len(args) == 2:
 				return a.getOne(cmd.Context(), c, k, args[1], format)
 			}
-			return a.getAll(cmd.Context(), c, k, format)
+			return a.getAll(cmd.Context(), c, k, selector, format)
 		},
 	}
 	formatFlag(cmd, &format)
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "only what has these labels: LABEL=VALUE, LABEL!=VALUE, LABEL or !LABEL, parted by commas; pods also have service and host, hosts have host")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and show each change")
 	return cmd
+}
+
+// pageSize is how many resources are asked for at a time.
+const pageSize = 2000
+
+func checkSelector(cmd *cobra.Command, selector string, names []string) error {
+	if selector != "" && len(names) > 0 {
+		return usageError(cmd, "a name and --selector exclude each other; give one of them")
+	}
+	if _, err := api.ParseSelector(selector); err != nil {
+		return usageError(cmd, "--selector: %v", err)
+	}
+	return nil
 }
 
 func (a *app) getOne(ctx context.Context, c *client.Client, k api.Kind, name, format string) error {
@@ -64,8 +82,8 @@ func (a *app) getOne(ctx context.Context, c *client.Client, k api.Kind, name, fo
 	return a.table(ctx, c, k, []api.Resource{r}, format)
 }
 
-func (a *app) getAll(ctx context.Context, c *client.Client, k api.Kind, format string) error {
-	items, revision, err := listKind(ctx, c, k, api.Name(a.project))
+func (a *app) getAll(ctx context.Context, c *client.Client, k api.Kind, selector, format string) error {
+	items, revision, err := selectKind(ctx, c, k, client.ListOptions{Project: api.Name(a.project), Selector: selector, PageSize: pageSize})
 	if err != nil {
 		return err
 	}
@@ -75,7 +93,7 @@ func (a *app) getAll(ctx context.Context, c *client.Client, k api.Kind, format s
 	}
 	if len(items) == 0 && format != "name" {
 		_, many := kindWords(k)
-		fmt.Fprintf(a.err, "there are no %s%s\n", many, inWords(api.Name(a.project)))
+		fmt.Fprintf(a.err, "there are no %s%s%s\n", many, inWords(api.Name(a.project)), withWords(selector))
 		return nil
 	}
 	return a.table(ctx, c, k, items, format)
@@ -86,6 +104,13 @@ func inWords(p api.Name) string {
 		return ""
 	}
 	return " in project " + string(p)
+}
+
+func withWords(selector string) string {
+	if selector == "" {
+		return ""
+	}
+	return " with " + selector
 }
 
 // table prints resources of one kind.
@@ -157,13 +182,13 @@ func addressesOf(hosts []api.Host) map[api.Name]string {
 }
 
 // watch prints a line, or an object, for each change.
-func (a *app) watch(ctx context.Context, c *client.Client, k api.Kind, names []string, format string) error {
+func (a *app) watch(ctx context.Context, c *client.Client, k api.Kind, names []string, selector, format string) error {
 	hosts, err := hostAddresses(ctx, c, k)
 	if err != nil {
 		return err
 	}
 	w := watchTable{app: a, format: format, col: columns{paint: a.outPaint, wide: format == "wide", project: k.InProject() && a.project == "", hosts: hosts}, kind: k}
-	for e, err := range c.Watch(ctx, client.WatchOptions{Kinds: []api.Kind{k}, Project: api.Name(a.project)}) {
+	for e, err := range c.Watch(ctx, client.WatchOptions{Kinds: []api.Kind{k}, Project: api.Name(a.project), Selector: selector}) {
 		if ctx.Err() != nil {
 			break
 		}

@@ -23,7 +23,7 @@ func (a *app) hostsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.getAll(cmd.Context(), c, api.KindHost, cmp.Or(format, "wide"))
+			return a.getAll(cmd.Context(), c, api.KindHost, "", cmp.Or(format, "wide"))
 		},
 	}
 	formatFlag(cmd, &format)

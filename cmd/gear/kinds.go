@@ -60,29 +60,34 @@ func parseKind(c *cobra.Command, word string) (api.Kind, error) {
 
 // listKind reads all resources of a kind, of a project or of all when it is empty, sorted.
 func listKind(ctx context.Context, c *client.Client, k api.Kind, project api.Name) ([]api.Resource, int64, error) {
+	return selectKind(ctx, c, k, client.ListOptions{Project: project})
+}
+
+// selectKind lists what the options say of a kind.
+func selectKind(ctx context.Context, c *client.Client, k api.Kind, o client.ListOptions) ([]api.Resource, int64, error) {
 	if !k.InProject() {
-		project = ""
+		o.Project = ""
 	}
 	switch k {
 	case api.KindProject:
-		return listed[api.Project](ctx, c, project)
+		return listed[api.Project](ctx, c, o)
 	case api.KindHost:
-		return listed[api.Host](ctx, c, project)
+		return listed[api.Host](ctx, c, o)
 	case api.KindService:
-		return listed[api.Service](ctx, c, project)
+		return listed[api.Service](ctx, c, o)
 	case api.KindSecret:
-		return listed[api.Secret](ctx, c, project)
+		return listed[api.Secret](ctx, c, o)
 	case api.KindAlias:
-		return listed[api.Alias](ctx, c, project)
+		return listed[api.Alias](ctx, c, o)
 	}
-	return listed[api.Pod](ctx, c, project)
+	return listed[api.Pod](ctx, c, o)
 }
 
 func listed[T any, P interface {
 	*T
 	api.Resource
-}](ctx context.Context, c *client.Client, project api.Name) ([]api.Resource, int64, error) {
-	list, err := client.List[T, P](ctx, c, project)
+}](ctx context.Context, c *client.Client, o client.ListOptions) ([]api.Resource, int64, error) {
+	list, err := client.ListWith[T, P](ctx, c, o)
 	if err != nil {
 		return nil, 0, err
 	}
