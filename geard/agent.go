@@ -91,6 +91,7 @@ type PodLinks struct {
 	UID      api.UID
 	Address  netip.Addr
 	Old, New []api.LinkTarget
+	Over     []linker.Drain        // backends whose connections are to end
 	Known    bool                  // Old is what was last laid, and not a guess from disk
 	Down     func(netip.Addr) bool // tells of a host address whether the mesh reports the host as failed
 }
@@ -161,6 +162,7 @@ type podWork struct {
 	retry    time.Time
 	progress Progress
 	linked   []api.LinkTarget // as last laid; nil when not known
+	drain    drain
 }
 
 // New opens the host's state. It starts nothing.

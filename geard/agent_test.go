@@ -311,6 +311,66 @@ func TestLinksFollow(t *testing.T) {
 	}
 }
 
+// A link with maxDrain: connections to a backend that is gone end when the time is over, also when that is while no agent
+// runs; never those to one that is back.
+func TestDrainIsBounded(t *testing.T) {
+	r := newRig(t)
+	link := api.Link{Service: "db", LocalPort: 6379, MaxDrain: api.Duration(time.Hour)}
+	h2 := netip.MustParseAddr("10.0.0.2")
+	seq := int64(10)
+	db := func(ports ...uint16) {
+		e := api.HostEndpoints{Host: "h2", Seq: seq}
+		for _, p := range ports {
+			e.Endpoints = append(e.Endpoints, api.Endpoint{Project: "shop", Service: "db", Port: "sql", Protocol: api.TCP, Address: netip.AddrPortFrom(h2, p), Ready: true})
+		}
+		seq++
+		r.master.patches <- api.Patch{Term: 1, Endpoints: []api.HostEndpoints{e}}
+	}
+	r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{pod(uidA, link)},
+		Hosts:    []api.HostEntry{{Name: "h1", Address: netip.MustParseAddr("10.0.0.1")}, {Name: "h2", Address: h2}},
+		Services: []api.ServiceEntry{{Project: "shop", Name: "db", Ports: []api.Port{{Name: "sql", Port: 1}}}}}
+	db(20001, 20002, 20003)
+	r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20001 10.0.0.2:20002 10.0.0.2:20003]\n")
+	db(20003)
+	r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20003]\n")
+	db(20002, 20003)
+	r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20002 10.0.0.2:20003]\n")
+	drains, err := r.dirs.LoadDrains(uidA)
+	if err != nil || len(drains) != 1 || drains[0].Backend.Port() != 20001 {
+		t.Fatalf("on disk: %+v, %v; want the one backend that is gone", drains, err)
+	}
+
+	r.stop()
+	r.start()
+	db(20002, 20003, 20004)
+	r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20002 10.0.0.2:20003 10.0.0.2:20004]\n")
+	if again, err := r.dirs.LoadDrains(uidA); err != nil || len(again) != 1 || !again[0].Until.Equal(drains[0].Until) {
+		t.Errorf("a restart of the agent makes %+v of %+v, %v", again, drains, err)
+	}
+	r.stop()
+	drains[0].Until = time.Now().Add(-time.Minute)
+	if err := r.dirs.SaveDrains(uidA, drains); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.until("the connections to end", func() bool { return slices.Contains(r.host.Calls(), "drained 10.0.0.2:20001") })
+	r.until("the file to be empty", func() bool { d, err := r.dirs.LoadDrains(uidA); return err == nil && len(d) == 0 })
+}
+
+// The agent itself wakes when the time is over.
+func TestDrainEndsInTime(t *testing.T) {
+	r := newRig(t)
+	h2 := netip.MustParseAddr("10.0.0.2")
+	end := api.Endpoint{Project: "shop", Service: "db", Port: "sql", Protocol: api.TCP, Address: netip.AddrPortFrom(h2, 20001), Ready: true}
+	r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{pod(uidA, api.Link{Service: "db", LocalPort: 6379, MaxDrain: api.Duration(50 * time.Millisecond)})},
+		Hosts:     []api.HostEntry{{Name: "h1", Address: netip.MustParseAddr("10.0.0.1")}, {Name: "h2", Address: h2}},
+		Services:  []api.ServiceEntry{{Project: "shop", Name: "db", Ports: []api.Port{{Name: "sql", Port: 1}}}},
+		Endpoints: []api.HostEndpoints{{Host: "h2", Seq: 1, Endpoints: []api.Endpoint{end}}}}
+	r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20001]\n")
+	r.master.patches <- api.Patch{Term: 1, Endpoints: []api.HostEndpoints{{Host: "h2", Seq: 2}}}
+	r.until("the connections to end", func() bool { return slices.Contains(r.host.Calls(), "drained 10.0.0.2:20001") })
+}
+
 func TestSecrets(t *testing.T) {
 	r := newRig(t)
 	p := pod(uidA)

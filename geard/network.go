@@ -49,9 +49,9 @@ func (a *Agent) relink(ctx context.Context, r *api.Resolver, pod api.Pod, net po
 	}
 	a.mu.Lock()
 	w := a.workLocked(uid)
-	known, busy := w.linked, w.busy
+	known, busy, due := w.linked, w.busy, w.drain.due(time.Now())
 	a.mu.Unlock()
-	if known != nil && slices.EqualFunc(known, want, sameTarget) {
+	if known != nil && !due && slices.EqualFunc(known, want, sameTarget) {
 		return nil
 	}
 	old, err := a.cfg.Dirs.LoadLinks(uid)
@@ -62,17 +62,25 @@ func (a *Agent) relink(ctx context.Context, r *api.Resolver, pod api.Pod, net po
 		a.laid(uid, want)
 		return nil
 	}
+	last := old
+	if known != nil {
+		last = known
+	}
+	over, drainErr := a.draining(uid, last, want)
+	if drainErr != nil {
+		return drainErr
+	}
 	if err != nil || !reflect.DeepEqual(old, want) {
 		if err := a.cfg.Dirs.SaveLinks(uid, want); err != nil {
 			return err
 		}
 	}
-	if known != nil {
-		old = known
-	}
-	err = a.cfg.Machine.Relink(ctx, PodLinks{UID: uid, Address: net.Address, Old: old, New: want, Known: known != nil, Down: down})
+	err = a.cfg.Machine.Relink(ctx, PodLinks{UID: uid, Address: net.Address, Old: last, New: want, Over: over, Known: known != nil, Down: down})
 	if errors.Is(err, ErrNoNamespace) {
-		return nil // it lays the links from disk when it is made
+		return a.keepDrains(uid, nil) // it lays the links from disk when it is made, and nobody has connections
+	}
+	if err == nil {
+		err = a.drained(uid, over)
 	}
 	if err != nil || busy {
 		return err // while a task makes the namespace, the next pass lays them once more

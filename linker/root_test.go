@@ -234,6 +234,35 @@ func checkOld(t *testing.T, s *session, policy api.Retarget) {
 	}
 }
 
+// When the time to drain is over, connections to the backend that is gone end, and no others.
+func TestDrainEnds(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	p := c.pa[0]
+	bounded := func(backends ...string) []api.LinkTarget {
+		return []api.LinkTarget{with(link("db", 1, 5432, backends...), func(l *api.LinkTarget) { l.MaxDrain = api.Duration(time.Minute) }),
+			link("other", 2, 81, backends...)}
+	}
+	old, next := bounded("192.0.2.2:20000"), bounded("192.0.2.2:20001")
+	rules := c.applyPod(t, p, old...)
+	gone, other := p.session(t, "tcp", "127.0.0.1:5432"), p.session(t, "tcp", "127.0.0.1:81")
+	gone.expect(t, "b0", "")
+	other.expect(t, "b0", "")
+	c.retarget(t, p, rules, old, next)
+	stays := p.session(t, "tcp", "127.1.0.1:5432")
+	stays.expect(t, "b1", "")
+	gone.expect(t, "b0", "")
+	drains := linker.Drains(nil, old, next, time.Now())
+	n, err := linker.EndDrained(t.Context(), p.path, next, drains)
+	if err != nil || n[linker.ReasonDrained] != 1 || len(drains) != 1 {
+		t.Fatalf("got %v, %v of %v; want one flow ended", n, err, drains)
+	}
+	if got, err := gone.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("got %q, %v, want a reset", got, err)
+	}
+	stays.expect(t, "b1", "")
+	other.expect(t, "b0", "")
+}
+
 func TestHostDownEndsDrainedFlows(t *testing.T) {
 	c := newCluster(t, linker.HostChoice)
 	links := []api.LinkTarget{link("db", 1, 5432, "192.0.2.2:20000")}

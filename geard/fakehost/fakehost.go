@@ -195,6 +195,9 @@ func (h *Host) Relink(_ context.Context, l geard.PodLinks) error {
 		return geard.ErrNoNamespace
 	}
 	x.links = l.New
+	for _, d := range l.Over {
+		h.calls = append(h.calls, "drained "+d.Backend.String())
+	}
 	return nil
 }
 

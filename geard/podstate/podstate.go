@@ -4,6 +4,7 @@
 //	STATE/pods/UID/pod.json    the pod as the master assigned it (api.Pod, without status)
 //	STATE/pods/UID/net.json    its address and host ports (Net)
 //	STATE/pods/UID/links.json  its links as they were last resolved ([]api.LinkTarget)
+//	STATE/pods/UID/drains.json backends that are gone from its links, and until when connections to them may stay ([]linker.Drain)
 //	STATE/pods/UID/{hosts,hostname,resolv.conf}  mounted into its containers
 //
 // The JSON files carry a checksum (atomicfile.WriteSummed), and net.json has a copy.
@@ -27,6 +28,7 @@ import (
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/failpoint"
+	"gearmesh.dev/linker"
 )
 
 // Dirs are the two roots of a host's state, absolute paths.
@@ -104,6 +106,18 @@ const netCopy = "net.copy.json"
 func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
 	return loadSummed[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
 }
+
+// LoadDrains reads which backends of a pod's links drain.
+func (d Dirs) LoadDrains(uid api.UID) ([]linker.Drain, error) {
+	return loadSummed[[]linker.Drain](d.drains(uid))
+}
+
+// SaveDrains replaces which backends of a pod's links drain.
+func (d Dirs) SaveDrains(uid api.UID, drains []linker.Drain) error {
+	return atomicfile.WriteSummed(d.drains(uid), drains, 0o644)
+}
+
+func (d Dirs) drains(uid api.UID) string { return filepath.Join(d.Pod(uid), "drains.json") }
 
 // LoadRun reads the state of a container. The zero state, without error, means that its gear-run
 // has not run since the host booted.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"reflect"
@@ -34,6 +35,11 @@ func (h *Host) Relink(ctx context.Context, l geard.PodLinks) error {
 		return err
 	}
 	ended, err := linker.Cut(ctx, ns, l.Old, l.New, l.Down)
+	if err == nil && len(l.Over) > 0 {
+		var drained map[linker.Reason]int
+		drained, err = linker.EndDrained(ctx, ns, l.New, l.Over)
+		maps.Copy(ended, drained)
+	}
 	if len(ended) > 0 {
 		h.log.Info("connections of links ended", "uid", l.UID, "flows", ended)
 	}
