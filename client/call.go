@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,33 +23,32 @@ type request struct {
 	query      url.Values
 	body       any // sent as JSON; nil for none
 	idempotent bool
+	once       bool          // gets a key by which the master knows it again, so that it may be sent again
 	timeout    time.Duration // of one attempt; Config.Timeout when 0
 	attempts   int           // Config.Attempts when 0
 }
 
-// answer is what came back of a call that was carried out.
-type answer struct {
-	header  http.Header
-	retried bool // an attempt before may have been carried out as well
-}
-
-// do carries out a call and decodes its answer into out, unless out is nil.
-func (c *Client) do(ctx context.Context, req request, out any) (answer, error) {
+// do carries out a call, decodes its answer into out, unless out is nil, and gives the answer's header.
+func (c *Client) do(ctx context.Context, req request, out any) (http.Header, error) {
 	var body []byte
 	if req.body != nil {
 		var err error
 		if body, err = json.Marshal(req.body); err != nil {
-			return answer{}, fmt.Errorf("writing the request: %w", err)
+			return nil, fmt.Errorf("writing the request: %w", err)
 		}
+	}
+	key := ""
+	if req.once {
+		key = rand.Text()
 	}
 	var wait backoff
 	for n, asked := 1, 1; ; n++ {
 		server := c.servers.now()
-		header, err := c.attempt(ctx, req, body, out)
+		header, err := c.attempt(ctx, req, key, body, out)
 		if err == nil {
-			return answer{header, n > 1 || asked > 1}, nil
+			return header, nil
 		}
-		least, yes := again(err, req.idempotent)
+		least, yes := again(err, req.idempotent || req.once)
 		if other := c.elsewhere(server, err); other && yes && asked < c.servers.count() && ctx.Err() == nil {
 			asked++ // each of them once, without a pause
 			n--
@@ -56,19 +56,19 @@ func (c *Client) do(ctx context.Context, req request, out any) (answer, error) {
 		}
 		asked = 1
 		if !yes || n >= orDefault(req.attempts, c.cfg.Attempts) || ctx.Err() != nil {
-			return answer{retried: n > 1}, plain(err)
+			return nil, plain(err)
 		}
 		if !pause(ctx, max(least, wait.next())) {
-			return answer{retried: n > 1}, fmt.Errorf("%w (%w)", plain(err), ctx.Err())
+			return nil, fmt.Errorf("%w (%w)", plain(err), ctx.Err())
 		}
 	}
 }
 
 // attempt carries out a call once.
-func (c *Client) attempt(ctx context.Context, req request, body []byte, out any) (http.Header, error) {
+func (c *Client) attempt(ctx context.Context, req request, key string, body []byte, out any) (http.Header, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(req.timeout, c.cfg.Timeout), errNoAnswer)
 	defer cancel()
-	res, err := c.send(ctx, req, body)
+	res, err := c.send(ctx, req, key, body)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (c *Client) decode(ctx context.Context, res *http.Response, out any) error 
 }
 
 // send sends a request and gives the answer when it is a success. The caller closes its body.
-func (c *Client) send(ctx context.Context, req request, body []byte) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, req request, key string, body []byte) (*http.Response, error) {
 	path, err := escaped(req.path)
 	if err != nil {
 		return nil, err
@@ -114,6 +114,9 @@ func (c *Client) send(ctx context.Context, req request, body []byte) (*http.Resp
 	r.Header.Set("User-Agent", "gearmesh")
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
 	}
 	if c.cfg.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.cfg.Token)

@@ -205,14 +205,13 @@ func TestRetries(t *testing.T) {
 		"get, another server's 404":       {[]http.HandlerFunc{says(404, `<html>`), ok}, get, 1, false},
 		"get, redirected":                 {[]http.HandlerFunc{http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP, ok}, get, 1, false},
 		"put, cut":                        {[]http.HandlerFunc{cut, ok}, put, 2, true},
-		"put at a revision, cut":          {[]http.HandlerFunc{cut, ok}, putRevision, 1, false},
+		"put at a revision, cut":          {[]http.HandlerFunc{cut, ok}, putRevision, 2, true},
 		"put at a revision, conflict":     {[]http.HandlerFunc{fails(api.CodeConflict), ok}, putRevision, 1, false},
-		"create, cut":                     {[]http.HandlerFunc{cut, ok}, create, 1, false},
-		"create, not ready":               {[]http.HandlerFunc{fails(api.CodeUnavailable), ok}, create, 1, false},
+		"create, cut":                     {[]http.HandlerFunc{cut, ok}, create, 2, true},
+		"create, not ready":               {[]http.HandlerFunc{fails(api.CodeUnavailable), ok}, create, 2, true},
 		"delete, cut":                     {[]http.HandlerFunc{cut, ok}, remove, 2, true},
-		"delete, cut after it was done":   {[]http.HandlerFunc{cut, fails(api.CodeNotFound)}, remove, 2, true},
 		"delete, not found at once":       {[]http.HandlerFunc{fails(api.CodeNotFound)}, remove, 1, false},
-		"delete at a revision, cut":       {[]http.HandlerFunc{cut, ok}, removeRevision, 1, false},
+		"delete at a revision, cut":       {[]http.HandlerFunc{cut, ok}, removeRevision, 2, true},
 		"report: the next one comes soon": {[]http.HandlerFunc{fails(api.CodeUnavailable), ok}, report, 1, false},
 	}
 	for name, tt := range tests {
@@ -226,6 +225,27 @@ func TestRetries(t *testing.T) {
 				t.Errorf("%d calls, want %d", got, tt.calls)
 			}
 		})
+	}
+}
+
+// TestKeysOfRequests: what is sent again is known by its key, and only that.
+func TestKeysOfRequests(t *testing.T) {
+	var keys []string
+	note := func(next http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			keys = append(keys, r.Header.Get("Idempotency-Key"))
+			next(w, r)
+		}
+	}
+	ok := note(says(200, `{"kind":"Service"}`))
+	c := serve(t, inTurn(note(fails(api.CodeUnavailable)), note(cut), ok)).client(t)
+	for _, call := range []func(context.Context, *client.Client) error{create, putRevision, remove, get} {
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(keys) != 6 || len(keys[0]) < 20 || keys[1] != keys[0] || keys[2] != keys[0] || keys[3] == keys[0] || keys[4] == keys[3] || keys[4] == "" || keys[5] != "" {
+		t.Errorf("the keys are %q", keys)
 	}
 }
 

@@ -98,7 +98,7 @@ func (c *Client) Get(ctx context.Context, key api.Key) (api.Resource, error) {
 func (c *Client) Create(ctx context.Context, r api.Resource) (api.Resource, error) {
 	key := r.Head().Key()
 	out := api.New(key.Kind)
-	if _, err := c.do(ctx, request{method: http.MethodPost, path: collection(key.Kind, key.Project), body: r}, out); err != nil {
+	if _, err := c.do(ctx, request{method: http.MethodPost, path: collection(key.Kind, key.Project), body: r, once: true}, out); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -109,13 +109,12 @@ func (c *Client) Create(ctx context.Context, r api.Resource) (api.Resource, erro
 func (c *Client) Put(ctx context.Context, r api.Resource) (api.Resource, Result, error) {
 	h := r.Head()
 	out := api.New(h.Kind)
-	// With a revision, a second attempt would find the revision that the first has made.
-	req := request{method: http.MethodPut, path: pathOf(h.Key()), body: r, idempotent: h.Metadata.Revision == 0}
-	got, err := c.do(ctx, req, out)
+	req := request{method: http.MethodPut, path: pathOf(h.Key()), body: r, once: true}
+	header, err := c.do(ctx, req, out)
 	if err != nil {
 		return nil, "", err
 	}
-	return out, Result(got.header.Get("Gear-Result")), nil
+	return out, Result(header.Get("Gear-Result")), nil
 }
 
 // planTime bounds the plan of an apply: the controllers work it out twice.
@@ -129,20 +128,14 @@ func (c *Client) Plan(ctx context.Context, resources []api.Resource) (api.ApplyP
 }
 
 // Delete asks for the deletion of a resource, when it is at the revision or the revision is 0. The
-// answer is the resource as it was; one with pods stays, marked, until they are gone. It is nil
-// when an attempt that got no answer has removed it already.
+// answer is the resource as it was; one with pods stays, marked, until they are gone.
 func (c *Client) Delete(ctx context.Context, key api.Key, revision int64) (api.Resource, error) {
-	req := request{method: http.MethodDelete, path: pathOf(key), idempotent: revision == 0}
+	req := request{method: http.MethodDelete, path: pathOf(key), once: true}
 	if revision != 0 {
 		req.query = url.Values{"revision": {strconv.FormatInt(revision, 10)}}
 	}
 	out := api.New(key.Kind)
-	got, err := c.do(ctx, req, out)
-	var e *api.Error
-	switch {
-	case got.retried && errors.As(err, &e) && e.Code == api.CodeNotFound:
-		return nil, nil
-	case err != nil:
+	if _, err := c.do(ctx, req, out); err != nil {
 		return nil, err
 	}
 	return out, nil

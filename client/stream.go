@@ -26,7 +26,7 @@ func (c *Client) lines(ctx context.Context, req request, idle time.Duration) ite
 		defer cancel(nil)
 		watch := watchdog(idle, func() { cancel(ErrSilent) })
 		defer watch.stop()
-		res, err := c.send(ctx, req, nil)
+		res, err := c.send(ctx, req, "", nil)
 		if err != nil {
 			yield(nil, plain(err))
 			return

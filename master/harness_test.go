@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -152,11 +153,12 @@ func (a answer) problem(t *testing.T) api.Error {
 	return e
 }
 
-func (u *user) request(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+func (u *user) request(ctx context.Context, header http.Header, method, path string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.c.url+path, bytes.NewReader(body))
 	if err != nil {
 		u.c.t.Fatal(err)
 	}
+	maps.Copy(req.Header, header)
 	if u.token != "" {
 		req.Header.Set("Authorization", "Bearer "+u.token)
 	}
@@ -164,6 +166,12 @@ func (u *user) request(ctx context.Context, method, path string, body []byte) (*
 }
 
 func (u *user) do(method, path string, body any) answer {
+	u.c.t.Helper()
+	return u.with(nil, method, path, body)
+}
+
+// with does a request that has further headers.
+func (u *user) with(header http.Header, method, path string, body any) answer {
 	u.c.t.Helper()
 	var data []byte
 	switch b := body.(type) {
@@ -173,7 +181,7 @@ func (u *user) do(method, path string, body any) answer {
 	default:
 		data = mustJSON(b)
 	}
-	resp, err := u.request(u.c.t.Context(), method, path, data)
+	resp, err := u.request(u.c.t.Context(), header, method, path, data)
 	if err != nil {
 		u.c.t.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -208,7 +216,7 @@ func read[T any](t *testing.T, a answer) T {
 func (u *user) stream(path string) *lines {
 	u.c.t.Helper()
 	ctx, cancel := context.WithCancel(u.c.t.Context())
-	resp, err := u.request(ctx, "GET", path, nil)
+	resp, err := u.request(ctx, nil, "GET", path, nil)
 	if err != nil {
 		cancel()
 		u.c.t.Fatal(err)

@@ -18,6 +18,7 @@ const (
 	sealedPrefix    = "sealed/"    // + PROJECT/NAME: sealedRecord
 	tokenPrefix     = "token/"     // + ID: tokenRecord
 	masterPrefix    = "master/"    // + NAME: masterRecord
+	oncePrefix      = "once/"      // + hash of caller and key: onceRecord
 	gossipKey       = "gossipkey"  // 32 bytes
 	healthKey       = "health"     // healthRecord
 	freshKey        = "fresh"      // written only for its revision

@@ -70,6 +70,7 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 		}
 		if time.Since(swept) > time.Minute {
 			m.sweepTokens(ctx)
+			m.sweepOnce(ctx)
 			swept = time.Now()
 		}
 	})

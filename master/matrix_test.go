@@ -65,7 +65,7 @@ func (u matrixUser) ask(c *cluster, rt route, name string) answer {
 	}
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
-	resp, err := u.request(ctx, rt.method, path, body)
+	resp, err := u.request(ctx, nil, rt.method, path, body)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestBadCertificates(t *testing.T) {
 	} {
 		for _, rt := range c.m.routes() {
 			path := strings.NewReplacer("{name}", "h1", "{project}", "shop").Replace(rt.path)
-			resp, err := u.request(t.Context(), rt.method, path, nil)
+			resp, err := u.request(t.Context(), nil, rt.method, path, nil)
 			if err == nil {
 				resp.Body.Close()
 				if resp.TLS != nil && resp.StatusCode < 400 && rt.who != forAnybody {
@@ -179,7 +179,7 @@ func TestBadCertificates(t *testing.T) {
 	}
 	old := &tls.Config{MaxVersion: tls.VersionTLS12, RootCAs: pki.Pool(c.ca.Cert)}
 	u := &user{c: c, http: &http.Client{Transport: &http.Transport{TLSClientConfig: old}}}
-	if resp, err := u.request(t.Context(), "GET", "/healthz", nil); err == nil {
+	if resp, err := u.request(t.Context(), nil, "GET", "/healthz", nil); err == nil {
 		resp.Body.Close()
 		t.Error("TLS 1.2 is spoken")
 	}

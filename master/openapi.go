@@ -75,6 +75,11 @@ func parameters(rt route) []*huma.Param {
 			out = append(out, &huma.Param{Name: name, In: "path", Required: true, Schema: nameSchema()})
 		}
 	}
+	if rt.once {
+		longest := maxOnceKey
+		out = append(out, &huma.Param{Name: onceHeader, In: "header", Description: "Names the request: sent again within an hour, to whichever master, it has no second effect and the same answer",
+			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &longest}})
+	}
 	for _, q := range rt.query {
 		out = append(out, &huma.Param{Name: q.name, In: "query", Description: q.doc, Schema: &huma.Schema{Type: huma.TypeString}})
 	}

@@ -128,6 +128,9 @@ func (m *Master) tryReplace(c *call, r api.Resource, kept []store.Op) (done bool
 		return false, err
 	}
 	if !changed {
+		if err := m.unchanged(c.Context(), old, resultUnchanged); err != nil {
+			return false, err
+		}
 		return true, m.written(c, http.StatusOK, resultUnchanged, old)
 	}
 	guards, err := m.policyGuard(c.Context(), m.load, next)
@@ -293,18 +296,22 @@ func (m *Master) tryRemove(ctx context.Context, key api.Key, revision int64) (ap
 		return nil, api.Errorf(api.CodeConflict, "%s is at revision %d, not %d; look at it again", key, at, revision)
 	}
 	if key.Kind == api.KindAlias {
-		rev, err := m.txn(ctx, store.Op{Kind: store.Delete, Key: storeKey(key), If: at})
-		old.Head().Metadata.Deleting, old.Head().Metadata.Revision = true, rev
+		old.Head().Metadata.Deleting = true
+		rev, err := m.commit(ctx, old, resultDeleted, store.Op{Kind: store.Delete, Key: storeKey(key), If: at})
+		old.Head().Metadata.Revision = rev
 		return old, err
 	}
 	if key.Kind == api.KindSecret {
 		return m.removeSecret(ctx, old, at)
 	}
-	if !old.Head().Metadata.Deleting {
+	if old.Head().Metadata.Deleting {
+		err = m.unchanged(ctx, old, resultDeleted)
+	} else {
 		old.Head().Metadata.Deleting = true
-		if old, err = m.write(ctx, old, at); err != nil {
-			return nil, err
-		}
+		old, err = m.write(ctx, old, at)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if key.Kind == api.KindProject {
 		return old, m.removeServices(ctx, key.Name)
@@ -346,7 +353,14 @@ func (m *Master) write(ctx context.Context, r api.Resource, revision int64, guar
 		return nil, err
 	}
 	own := store.Op{Key: storeKey(r.Head().Key()), Value: data, If: revision}
-	rev, err := m.txn(ctx, slices.Concat(guards, []store.Op{own})...)
+	result := resultConfigured
+	switch {
+	case r.Head().Metadata.Deleting:
+		result = resultDeleted
+	case revision == store.Absent:
+		result = resultCreated
+	}
+	rev, err := m.commit(ctx, r, result, slices.Concat(guards, []store.Op{own})...)
 	if err != nil {
 		return nil, err
 	}

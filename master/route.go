@@ -49,6 +49,7 @@ type route struct {
 	audit        bool         // leaves a record
 	stream       bool         // NDJSON of answer
 	session      bool         // becomes a websocket (session.go)
+	once         bool         // takes an Idempotency-Key (once.go)
 	prompt       bool         // asks nothing but the store, so that its answer comes within answerTime
 	status       int          // of success; 200 when 0
 	answer       reflect.Type // nil for none
@@ -190,6 +191,9 @@ func (r *router) carry(rt route, c *call) error {
 	}
 	if err := checkQuery(rt, c); err != nil {
 		return err
+	}
+	if !rt.once && rt.method != http.MethodGet && c.Header.Get(onceHeader) != "" {
+		return api.Errorf(api.CodeBadRequest, "this request takes no %s: sent again, it would do something again", onceHeader)
 	}
 	if c.body, err = readBody(rt, c); err != nil {
 		return err

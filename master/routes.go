@@ -84,12 +84,13 @@ func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	return append(routes,
 		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: append(listQuery(), fresh...), handle: list},
 		route{method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
-			body: one, status: http.StatusCreated, answer: one, handle: create},
+			body: one, status: http.StatusCreated, answer: one, once: true, handle: m.once(create)},
 		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},
 		route{method: "PUT", path: item, prompt: true, who: forPeople, audit: true, summary: "Create or replace a " + word,
-			body: one, answer: one, handle: replace},
+			body: one, answer: one, once: true, handle: m.once(replace)},
 		route{method: "DELETE", path: item, prompt: true, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
-			query: []queryParam{{"revision", "only if the stored revision is this"}}, handle: m.remove(kind)})
+			once:  true,
+			query: []queryParam{{"revision", "only if the stored revision is this"}}, handle: m.once(m.remove(kind))})
 }
 
 // watchLine is event for OpenAPI, where the object's shape depends on its kind.

@@ -87,8 +87,9 @@ func (m *Master) removeSecret(ctx context.Context, old api.Resource, at int64) (
 	if err := m.inUse(key); err != nil {
 		return nil, err
 	}
-	rev, err := m.txn(ctx, store.Op{Kind: store.Delete, Key: storeKey(key), If: at}, erase(sealedKey(key)))
-	old.Head().Metadata.Deleting, old.Head().Metadata.Revision = true, rev
+	old.Head().Metadata.Deleting = true
+	rev, err := m.commit(ctx, old, resultDeleted, store.Op{Kind: store.Delete, Key: storeKey(key), If: at}, erase(sealedKey(key)))
+	old.Head().Metadata.Revision = rev
 	return old, err
 }
 
