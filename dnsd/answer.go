@@ -96,7 +96,7 @@ func (n *node) keep(qtype uint16, near bool, a *answer) {
 // pack makes the answer of a name.
 func (z *Zone) pack(n *node, name string, qtype uint16, near bool) *answer {
 	local := z.owner([]byte(name))
-	m := z.records(n, name, qtype, near)
+	m := z.records(n, name, qtype, near, mostRecords)
 	if len(m.Answer) == 0 {
 		if local != nil {
 			return local.nodata
@@ -113,13 +113,13 @@ func (z *Zone) pack(n *node, name string, qtype uint16, near bool) *answer {
 
 // records gives a name's records of a type, and what belongs to them. With near, the addresses are
 // the nearest, and services have a priority by distance.
-func (z *Zone) records(n *node, name string, qtype uint16, near bool) *dns.Msg {
+func (z *Zone) records(n *node, name string, qtype uint16, near bool, most int) *dns.Msg {
 	m := new(dns.Msg)
 	switch qtype {
 	case dns.TypeA, dns.TypeAAAA:
-		m.Answer = z.addresses(n, name, qtype, near)
+		m.Answer = z.addresses(n, name, qtype, near, most)
 	case dns.TypeSRV:
-		z.services(m, n, name, near)
+		z.services(m, n, name, near, most)
 	case dns.TypePTR:
 		if n.text != "" {
 			m.Answer = []dns.RR{&dns.PTR{Hdr: header(name, dns.TypePTR), Ptr: n.text}}
@@ -141,21 +141,20 @@ func (z *Zone) records(n *node, name string, qtype uint16, near bool) *dns.Msg {
 	return m
 }
 
-// The most records that are made for an answer: more than a message holds.
+// The most records that are made for an answer.
 const (
-	mostAddresses = maxMessage / 16 // 16 bytes are an IPv4 address with its head
-	mostServices  = 2000
-	mostBeside    = 300 // addresses beside services: clients ask for those that they miss
+	mostRecords = maxMessage / 16 // more than a message holds: 16 bytes are an IPv4 address with its head
+	mostBeside  = 300             // addresses beside services: clients ask for those that they miss
 )
 
-func (z *Zone) addresses(n *node, name string, qtype uint16, near bool) (out []dns.RR) {
+func (z *Zone) addresses(n *node, name string, qtype uint16, near bool, most int) (out []dns.RR) {
 	least := far
 	for _, a := range n.addrs {
 		if near && a.Is4() == (qtype == dns.TypeA) {
 			least = min(least, z.distance(a))
 		}
 	}
-	for i, from := 0, start(len(n.addrs)); i < len(n.addrs) && len(out) < mostAddresses; i++ {
+	for i, from := 0, start(len(n.addrs)); i < len(n.addrs) && len(out) < most; i++ {
 		a := n.addrs[(from+i)%len(n.addrs)]
 		if a.Is4() == (qtype == dns.TypeA) && (!near || z.distance(a) == least) {
 			out = append(out, address(name, a))
@@ -166,9 +165,9 @@ func (z *Zone) addresses(n *node, name string, qtype uint16, near bool) (out []d
 
 // services gives SRV records, and the addresses of their targets beside them. Priority and weight
 // are the same for all, unless the nearest are asked for: every ready endpoint is as good.
-func (z *Zone) services(m *dns.Msg, n *node, name string, near bool) {
+func (z *Zone) services(m *dns.Msg, n *node, name string, near bool, most int) {
 	told := map[target]bool{}
-	for i, from := 0, start(len(n.targets)); i < min(len(n.targets), mostServices); i++ {
+	for i, from := 0, start(len(n.targets)); i < min(len(n.targets), most); i++ {
 		t := n.targets[(from+i)%len(n.targets)]
 		rr := &dns.SRV{Hdr: header(name, dns.TypeSRV), Priority: 10, Weight: 10, Port: t.port, Target: t.name}
 		if near {

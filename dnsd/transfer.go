@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -52,7 +53,7 @@ func (s *Server) sendZone(c *net.TCPConn, w *worker) error {
 			return fmt.Errorf("packing a part of the zone: %w", err)
 		}
 		m, size, sent = new(dns.Msg), 0, sent+len(m.Answer)
-		return s.send(c, w.write(nil, a, time.Now()))
+		return s.send(c, w.write(nil, a.fixed(0), time.Now()))
 	}
 	for rr := range z.all() {
 		m.Answer = append(m.Answer, rr)
@@ -79,7 +80,7 @@ func (z *Zone) all() iter.Seq[dns.RR] {
 		}
 		for _, name := range z.inside() {
 			for _, t := range []uint16{dns.TypeNS, dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
-				for _, rr := range z.records(z.nodes[name], name, t, false).Answer {
+				for _, rr := range z.records(z.nodes[name], name, t, false, math.MaxInt).Answer {
 					if !yield(rr) {
 						return
 					}

@@ -38,7 +38,7 @@ func NewPod(domain api.Hostname, project api.Name, links []api.LinkTarget) Pod {
 		in := cmp.Or(t.Project, project)
 		name := string(t.Service) + "." + string(in) + z.suffix
 		to := target{name, t.Port, t.Local}
-		n := z.at(name, in)
+		n := z.service(in, t.Service)
 		n.addrs, n.targets = []netip.Addr{t.Local}, append(n.targets, to)
 		if t.PortName != "" {
 			p := z.port(in, t.Service, t.PortName, t.Protocol)
@@ -63,11 +63,12 @@ func (v View) find(name []byte) (n *node, near bool) {
 			at = i + 1
 		}
 	}
-	if bytes.HasPrefix(name[at:], []byte(nearestLabel)) && (at == 0 || bytes.Count(name[:at], []byte{'.'}) == 2) {
+	service, ok := bytes.CutPrefix(name[at:], []byte(nearestLabel))
+	if ok && !bytes.HasPrefix(service, []byte{'_'}) && (at == 0 || bytes.Count(name[:at], []byte{'.'}) == 2) {
 		var base [4 * maxName]byte
-		n = v.named(append(append(base[:0], name[:at]...), name[at+len(nearestLabel):]...))
+		n = v.named(append(append(base[:0], name[:at]...), service...))
 	}
-	if n == nil || !n.service {
+	if n == nil || !n.service || n.fixed {
 		return nil, false
 	}
 	return n, true
