@@ -84,6 +84,9 @@ func serve(t testing.TB, c Config) netip.AddrPort {
 		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	}
 	s, err := New(c)
+	for i := 0; err != nil && i < 5; i++ { // a free port of UDP may be taken for TCP
+		s, err = New(c)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,14 +25,15 @@ type world struct {
 
 func newWorld(t *testing.T, slow chan struct{}) *world {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{slow: slow, at: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
-	l, err := net.Listen("tcp", w.at.String())
+	w := &world{slow: slow, at: l.Addr().(*net.TCPAddr).AddrPort()}
+	pc, err := net.ListenPacket("udp", w.at.String())
 	if err != nil {
-		t.Fatal(err)
+		l.Close()
+		return newWorld(t, slow) // somebody has that port for UDP
 	}
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: w}, {Listener: l, Handler: w}} {
 		go s.ActivateAndServe()

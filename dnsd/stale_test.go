@@ -35,7 +35,7 @@ func newFlaky(t *testing.T, address string) *flaky {
 		if f.down.Load() || f.drop.Add(-1) >= 0 {
 			return
 		}
-		rr, err := dns.NewRR(m.Question[0].Name + " 1 IN A " + address)
+		rr, err := dns.NewRR(m.Question[0].Name + " 100 IN A " + address)
 		if err != nil {
 			t.Error(err)
 		}
@@ -50,7 +50,7 @@ func newFlaky(t *testing.T, address string) *flaky {
 
 func (f *flaky) forwarder(t *testing.T) *forwarder {
 	limits := DefaultLimits()
-	limits.ForwardTime = 30 * time.Millisecond
+	limits.ForwardTime = 300 * time.Millisecond
 	s, err := newServer(Config{Source: table(), Limits: limits, Logger: slog.New(slog.DiscardHandler), Upstreams: func() []netip.AddrPort { return []netip.AddrPort{f.at} }})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func (f *flaky) forwarder(t *testing.T) *forwarder {
 	return s.forward
 }
 
-// first gives the address and TTL that an asker gets.
+// first gives the address that an asker gets, and whether it is an old one.
 func first(t *testing.T, a *answer, now time.Time) string {
 	t.Helper()
 	var q question
@@ -68,7 +68,11 @@ func first(t *testing.T, a *answer, now time.Time) string {
 	if err := m.Unpack(q.write(nil, a, plainUDP, true, nil, now)); err != nil || len(m.Answer) != 1 {
 		return fmt.Sprint(m.Rcode, err)
 	}
-	return fmt.Sprint(m.Answer[0].(*dns.A).A, " ", m.Answer[0].Header().Ttl)
+	text := m.Answer[0].(*dns.A).A.String()
+	if m.Answer[0].Header().Ttl == staleTTL {
+		text += " stale"
+	}
+	return text
 }
 
 // When other servers are silent the last answer is given, for a day; the servers are asked again after a while.
@@ -76,7 +80,7 @@ func TestServeStale(t *testing.T) {
 	up := newFlaky(t, "198.51.100.7")
 	f, k := up.forwarder(t), key{name: "www.example.", qtype: dns.TypeA}
 	a, err := f.ask(context.Background(), k)
-	if err != nil || first(t, a, time.Now()) != "198.51.100.7 1" {
+	if err != nil || first(t, a, time.Now()) != "198.51.100.7" {
 		t.Fatal(a, err)
 	}
 	age := func(d time.Duration) { // makes what is kept older
@@ -86,7 +90,7 @@ func TestServeStale(t *testing.T) {
 	}
 	age(time.Hour)
 	up.down.Store(true)
-	if a, err = f.ask(context.Background(), k); err != nil || first(t, a, time.Now()) != "198.51.100.7 30" {
+	if a, err = f.ask(context.Background(), k); err != nil || first(t, a, time.Now()) != "198.51.100.7 stale" {
 		t.Fatalf("no server answers: %v, %v", a, err)
 	}
 	var q question
@@ -99,11 +103,11 @@ func TestServeStale(t *testing.T) {
 	}
 	up.down.Store(false)
 	age(time.Minute)
-	if a, err = f.ask(context.Background(), k); err != nil || first(t, a, time.Now()) != "198.51.100.7 1" {
+	if a, err = f.ask(context.Background(), k); err != nil || first(t, a, time.Now()) != "198.51.100.7" {
 		t.Errorf("the server is back: %v, %v", a, err)
 	}
 	up.down.Store(true)
-	age(maxStale + time.Minute)
+	age(maxStale + time.Hour)
 	if a, err = f.ask(context.Background(), k); err == nil {
 		t.Errorf("an answer of yesterday is given: %v", a)
 	}
@@ -117,10 +121,10 @@ func TestLostDatagrams(t *testing.T) {
 	up := newFlaky(t, "198.51.100.7")
 	up.drop.Store(2)
 	f := up.forwarder(t)
-	if a, err := f.ask(context.Background(), key{name: "www.example.", qtype: dns.TypeA}); err != nil || first(t, a, time.Now()) != "198.51.100.7 1" {
+	if a, err := f.ask(context.Background(), key{name: "www.example.", qtype: dns.TypeA}); err != nil || first(t, a, time.Now()) != "198.51.100.7" {
 		t.Error(a, err)
 	}
-	if n := up.asked.Load(); n != 3 {
+	if n := up.asked.Load(); n < 3 {
 		t.Errorf("asked %d times", n)
 	}
 }
