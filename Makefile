@@ -8,7 +8,7 @@ GEAR     := ./bin/gear
 PACKAGES := ./api/... ./client/... ./unitgen/... ./linker/... ./dnsd/... ./router/... ./mesh/... ./geard/... ./master/... ./internal/... ./cmd/... ./contrib/...
 DEBS     := mmdebstrap debian-archive-keyring iptables nftables iproute2 conntrack docker-registry haproxy bind9-dnsutils curl procps kmod e2fsprogs systemd
 # Peers and clients of the DNS server.
-DEBS     += dnsperf unbound knot dnsmasq-base nsd musl-tools gcc libc6-dev nodejs
+DEBS     += dnsperf unbound knot dnsmasq-base musl-tools gcc libc6-dev nodejs
 
 .PHONY: help
 help: ## list the targets
