@@ -20,7 +20,9 @@ type Why struct {
 	Dropped bool         `json:"dropped,omitempty" doc:"The host could not be asked; what follows is what the master knows"`
 	Units   []TextFile   `json:"units,omitempty" doc:"Unit files and drop-ins, as they are on the host"`
 	Rules   []TextFile   `json:"rules,omitempty" doc:"The netfilter rules of its namespace and its host ports"`
-	Links   []LinkTarget `json:"links,omitempty"`
+	Links   []LinkTarget `json:"links,omitempty" doc:"As they should be"`
+
+	LinkStates []LinkState `json:"linkStates,omitempty" doc:"What of each of links stands in the pod's namespace, in the same order"`
 }
 
 // TextFile is a text with the name people know it by.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/linker"
 )
 
 // Role says what a caller of the agent is, from its certificate.
@@ -80,6 +81,8 @@ type Explainer interface {
 	// Explain gives the pod's unit files with drop-ins, and the rules in its namespace and of its
 	// host ports, as they are, not as they were planned.
 	Explain(ctx context.Context, pod api.Pod) (units, rules []api.TextFile, err error)
+	// LinkStates tells what of each link stands in the pod's namespace.
+	LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error)
 }
 
 func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
@@ -95,8 +98,12 @@ func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	states, err := a.cfg.Explain.LinkStates(r.Context(), h.pod.Metadata.UID, links, a.drains(h.pod.Metadata.UID))
+	if err != nil {
+		return err
+	}
 	redactEnv(&h.pod.Spec.Template)
-	return writeJSON(w, api.Why{Pod: *h.pod, Units: units, Rules: rules, Links: links})
+	return writeJSON(w, api.Why{Pod: *h.pod, Units: units, Rules: rules, Links: links, LinkStates: states})
 }
 
 // redactEnv takes the values out of environments: an explanation is read by more people than a

@@ -184,11 +184,20 @@ func (v Variant) command(tool, verb string) string {
 
 // read asks iptables-save for our rules.
 func (v Variant) read(ctx context.Context, netns, tool string) ([]saved, error) {
-	out, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{v.command(tool, "save")}, NetNS: netns})
+	text, err := v.save(ctx, netns, tool)
 	if err != nil {
-		return nil, fmt.Errorf("reading the rules of namespace %q: %w", netns, err)
+		return nil, err
 	}
-	return parseSaved(string(out))
+	return parseSaved(text)
+}
+
+// save runs iptables-save.
+func (v Variant) save(ctx context.Context, netns, tool string, options ...string) (string, error) {
+	out, err := hostexec.Run(ctx, hostexec.Cmd{Argv: append([]string{v.command(tool, "save")}, options...), NetNS: netns})
+	if err != nil {
+		return "", fmt.Errorf("reading the rules of namespace %q: %w", netns, err)
+	}
+	return string(out), nil
 }
 
 // restore hands text to iptables-restore, unless there is none.

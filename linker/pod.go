@@ -39,9 +39,7 @@ func PodPlan(pod netip.Addr, links []api.LinkTarget) (Rules, error) {
 	for _, l := range links {
 		for _, a := range locals(l) {
 			laid.balance(l, a)
-			if len(l.Backends) == 0 {
-				refused.add(to(host(a)), dport(l.Protocol, l.Port), asked, because("link", l.Service), refusal(l.Protocol, unreachable))
-			}
+			refused.refuse(l, a)
 		}
 		if l.Localhost {
 			refused6.add(toLoop6, dport(l.Protocol, l.Port), asked, because("link", l.Service), refusal(l.Protocol, noPort6))
@@ -73,6 +71,13 @@ func (c *chain) balance(l api.LinkTarget, at netip.Addr) {
 		}
 		left -= weight(l, i)
 		c.add(append(words, dnat(b))...)
+	}
+}
+
+// refuse says at once, for a link without a backend, that nobody is there.
+func (c *chain) refuse(l api.LinkTarget, at netip.Addr) {
+	if len(l.Backends) == 0 {
+		c.add(to(host(at)), dport(l.Protocol, l.Port), asked, because("link", l.Service), refusal(l.Protocol, unreachable))
 	}
 }
 

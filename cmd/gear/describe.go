@@ -129,6 +129,11 @@ func (a *app) related(ctx context.Context, c *client.Client, r api.Resource, nam
 		return a.relatedPods(ctx, c, "", func(p *api.Pod) bool { return p.Spec.Host == name })
 	case *api.Pod:
 		a.containers(r)
+		if w, err := c.Why(ctx, r.Metadata.Project, r.Metadata.Name); err != nil {
+			fmt.Fprintf(a.out, "\n%s its links are not known: %v\n", a.outPaint.yellow("!"), err)
+		} else {
+			a.links(w)
+		}
 		return a.section("placement", r.Spec.Placement)
 	}
 	return nil

@@ -397,7 +397,13 @@ func (m *fakeMaster) why(w http.ResponseWriter, r *http.Request) {
 		refuse(w, api.Errorf(api.CodeNotFound, "there is no %s", key(api.KindPod, r)))
 		return
 	}
+	cache, until := netip.MustParseAddrPort("192.0.2.2:20001"), time.Now().Add(time.Minute)
 	answer(w, api.Why{Pod: *p, Units: []api.TextFile{{Name: "gear-shop-web.service", Text: "[Service]\nExecStart=/usr/local/bin/gear-run run UID/main\n"}},
 		Rules: []api.TextFile{{Name: "pod", Text: "*nat\n:GEAR-LINKS - [0:0]\n"}},
-		Links: []api.LinkTarget{{Service: "db", Local: netip.MustParseAddr("127.1.0.1"), Port: 5432, Protocol: api.TCP, Localhost: true, Retarget: api.Drain}}})
+		Links: []api.LinkTarget{
+			{Service: "db", Local: netip.MustParseAddr("127.1.0.1"), Port: 5432, Protocol: api.TCP, Localhost: true, Retarget: api.Drain, Reason: api.ReasonNoBackend},
+			{Service: "mail", Project: "infra", Local: netip.MustParseAddr("127.1.0.2"), Port: 25, Protocol: api.TCP, Reason: api.ReasonNotOffered},
+			{Service: "cache", Local: netip.MustParseAddr("127.1.0.3"), Port: 6379, Protocol: api.TCP, Backends: []netip.AddrPort{cache}, Weights: []int{300}}},
+		LinkStates: []api.LinkState{{Applied: true, Refused: 7}, {Applied: true},
+			{Listening: true, Backends: []api.LinkBackend{{Address: cache, Connections: 12, Open: 3}, {Address: netip.MustParseAddrPort("192.0.2.9:20009"), Open: 1, Gone: true, Until: &until}}}}})
 }

@@ -53,7 +53,7 @@ func (a *app) why(w api.Why) {
 	}
 	a.placement(p.Spec.Placement)
 	a.containers(p)
-	a.links(w.Links)
+	a.links(w)
 	a.texts("units", w.Units)
 	a.texts("rules", w.Rules)
 	if w.Dropped {
@@ -81,30 +81,6 @@ func (a *app) placement(d *api.Decision) {
 	for _, r := range sortedKeys(rejected) {
 		fmt.Fprintf(a.out, "  %s left out: %s\n", count(rejected[r], "host"), r)
 	}
-}
-
-func (a *app) links(list []api.LinkTarget) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(a.out, "\n%s\n", a.outPaint.bold("links"))
-	var rows [][]string
-	for _, l := range list {
-		var at, to []string
-		if l.Localhost {
-			at = append(at, fmt.Sprintf("localhost:%d", l.Port))
-		}
-		at = append(at, fmt.Sprintf("%s:%d", l.Local, l.Port))
-		for _, b := range l.Backends {
-			to = append(to, b.String())
-		}
-		target := strings.Join(to, ", ")
-		if target == "" {
-			target = a.outPaint.red("nobody; connections are refused")
-		}
-		rows = append(rows, []string{"  " + string(l.Service), strings.Join(at, ", ") + "/" + string(l.Protocol), "→ " + target})
-	}
-	writeTable(a.out, a.outPaint, nil, rows)
 }
 
 func (a *app) texts(title string, files []api.TextFile) {

@@ -38,6 +38,14 @@ func (h *Host) Explain(ctx context.Context, p api.Pod) (units, rules []api.TextF
 	}, nil
 }
 
+// LinkStates implements geard.Explainer.
+func (h *Host) LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error) {
+	if len(links) == 0 {
+		return nil, nil
+	}
+	return linker.States(ctx, h.dirs.Namespace(uid), links, drains)
+}
+
 // unitTexts reads the pod's unit files and the operator's drop-ins, as they are.
 func unitTexts(p api.Pod) ([]api.TextFile, error) {
 	files, err := unitgen.Render(p)
