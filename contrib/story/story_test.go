@@ -22,6 +22,9 @@ func TestNodeStory(t *testing.T) {
 	tell(t, "node", Boot(), begin[:5], Tools(), Hosting(), End())
 }
 
+// TestLabFailover moves databases behind addresses that stay, with clients that hold their connections.
+func TestLabFailover(t *testing.T) { tell(t, "failover", Boot(), Failover(), End()) }
+
 // tell goes through parts of the story in a lab of the test's own.
 func tell(t *testing.T, name string, parts ...[]Step) {
 	root, err := filepath.Abs("../..")
