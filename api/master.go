@@ -56,3 +56,8 @@ type MasterKit struct {
 type TokenRequest struct {
 	Master bool `json:"master,omitempty" doc:"The host may become a master too"`
 }
+
+// BackupRequest asks for a backup.
+type BackupRequest struct {
+	Recipient string `json:"recipient" doc:"The age public key that it is encrypted for: age1…" maxLength:"256"`
+}

@@ -179,6 +179,23 @@ func (c *Client) Masters(ctx context.Context) (api.MasterList, error) {
 	return out, err
 }
 
+// Backup writes everything of the cluster to w, encrypted for an age key. What w got counts only without an error.
+func (c *Client) Backup(ctx context.Context, w io.Writer, recipient string) error {
+	body, err := json.Marshal(api.BackupRequest{Recipient: recipient})
+	if err != nil {
+		return fmt.Errorf("writing the request: %w", err)
+	}
+	res, err := c.send(ctx, request{method: http.MethodPost, path: []string{"v1", "backup"}}, "", body)
+	if err != nil {
+		return plain(err)
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(w, res.Body); err != nil {
+		return c.connectError(ctx, &answerError{"reading the backup", true, err})
+	}
+	return nil
+}
+
 // RemoveMaster removes a master, dead or alive: by its name, or by its ADDRESS:PORT for other masters when it
 // has never started.
 func (c *Client) RemoveMaster(ctx context.Context, which string) error {

@@ -37,24 +37,34 @@ func (c *Client) Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch
 				if err == nil && !full && !p.Full {
 					p, err = api.Patch{}, &ConnectError{Server: c.Server(), Err: errNotFull}
 				}
-				if !yield(p, err) {
+				if err != nil {
+					asked++
+					if !c.elsewhere(server, &ConnectError{Err: err}) || asked >= c.servers.count() {
+						asked = 0
+					}
+				}
+				if (err == nil || asked == 0) && !yield(p, err) { // while another one may be better, nothing is said
 					return
 				}
 				if err != nil {
-					asked = asked + 1
-					if !c.elsewhere(server, &ConnectError{Err: err}) || asked%c.servers.count() == 0 {
-						asked = 0
-					}
 					break
 				}
-				full = true
+				full, asked = true, 0
 				wait.reset()
 			}
-			if asked == 0 && !pause(ctx, wait.next()) { // all of them were asked
+			if asked == 0 && !pause(ctx, min(wait.next(), c.longestWait())) { // all of them were asked
 				return
 			}
 		}
 	}
+}
+
+// longestWait bounds the pauses of a host's stream: of several masters another one leads within seconds.
+func (c *Client) longestWait() time.Duration {
+	if c.servers.count() > 1 {
+		return time.Second
+	}
+	return lastWait
 }
 
 // reportTime bounds one report. Of several masters one that does not answer is soon given up.

@@ -34,6 +34,7 @@ type cache struct {
 	hostKeys  map[api.Name]hostKeys
 	masters   map[api.Name]masterRecord
 	health    healthRecord // of the hosts, as the leader last saw it
+	termBase  int64
 
 	sealed  map[api.Key]sealedRecord // by key of the secret
 	sealSeq int64                    // grows when one changes
@@ -89,7 +90,7 @@ func (c *cache) resetLocked() {
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
-	c.masters, c.health = map[api.Name]masterRecord{}, healthRecord{}
+	c.masters, c.health, c.termBase = map[api.Name]masterRecord{}, healthRecord{}, 0
 	c.sealed = map[api.Key]sealedRecord{}
 	c.sealSeq++
 	if c.podSeq == nil { // it only grows, also when all is read anew
@@ -171,6 +172,8 @@ func (c *cache) applyLocked(e store.Event) error {
 	case masterPrefix:
 		c.dirSeq++
 		return set(c.masters, host, e)
+	case termBaseKey + "/":
+		return c.setTermBaseLocked(e)
 	case healthKey + "/":
 		return c.setHealthLocked(e)
 	}

@@ -31,6 +31,24 @@ func (c *cache) setHealthLocked(e store.Event) error {
 	return nil
 }
 
+// setTermBaseLocked takes in what a restore has added to all terms.
+func (c *cache) setTermBaseLocked(e store.Event) error {
+	c.termBase = 0
+	if e.Deleted {
+		return nil
+	}
+	if err := json.Unmarshal(e.Value, &c.termBase); err != nil {
+		return fmt.Errorf("reading %q from the store: %w", e.Key, err)
+	}
+	return nil
+}
+
+func (c *cache) termBaseNow() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.termBase
+}
+
 // health gives the hosts' health: what this master hears while it leads, else what the leader last wrote.
 func (v *views) health(term int64, hosts []api.Host, now time.Time) map[api.Name]control.Health {
 	if term != 0 {

@@ -22,6 +22,7 @@ const (
 	gossipKey       = "gossipkey"  // 32 bytes
 	healthKey       = "health"     // healthRecord
 	freshKey        = "fresh"      // written only for its revision
+	termBaseKey     = "termbase"   // a number that is added to all terms, since a restore
 )
 
 // kindWord gives the first part of a kind's store keys.

@@ -55,6 +55,7 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 	if m.cache.wait(ctx, lead.Term) != nil {
 		return // plans on what the last leader left, not on less
 	}
+	lead.Term += m.cache.termBaseNow()
 	m.pulses.restart()
 	m.lead.Store(&lead)
 	defer m.lead.Store(nil)

@@ -226,6 +226,8 @@ func (m *Master) masterRoutes() []route {
 			status: http.StatusNoContent, query: []queryParam{{"peer", "its address and port"}}, handle: m.removeSeat},
 		{method: "DELETE", path: "/v1/masters/{name}", who: forPeople, audit: true, summary: "Remove a master, dead or alive",
 			answer: reflect.TypeFor[api.Master](), handle: m.removeMaster},
+		{method: "POST", path: "/v1/backup", who: forPeople, audit: true, summary: "Everything of the cluster, encrypted for an age key; application/octet-stream",
+			body: reflect.TypeFor[api.BackupRequest](), handle: m.backup},
 	}
 }
 

@@ -68,7 +68,7 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there
 	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
 	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
 	add("other", a.versionCmd())
-	add("hosts", a.hostCmd(), a.planCmd(), a.masterCmd())
+	add("hosts", a.hostCmd(), a.planCmd(), a.masterCmd(), a.backupCmd(), a.restoreCmd())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

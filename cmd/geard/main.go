@@ -23,6 +23,7 @@ const usage = `geard runs the daemons of Gearmesh. systemd starts them; gear up 
   geard agent    runs this host's pods, links, names and mesh
   geard master   keeps the desired state, serves the API, assigns pods to hosts
   geard router   drives HAProxy on this host
+  geard restore  makes a master's directory from a backup (gear restore calls it)
   geard version  prints the version
 
 geard DAEMON --help lists the flags of a daemon.
@@ -40,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	daemons := map[string]func(context.Context, []string, *slog.Logger) error{
-		"agent": runAgent, "master": runMaster, "router": runRouter,
+		"agent": runAgent, "master": runMaster, "router": runRouter, "restore": runRestore,
 	}
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" || args[0] == "help" {
 		fmt.Fprint(stdout, usage)

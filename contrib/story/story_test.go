@@ -25,6 +25,11 @@ func TestNodeStory(t *testing.T) {
 // TestLabFailover moves databases behind addresses that stay, with clients that hold their connections.
 func TestLabFailover(t *testing.T) { tell(t, "failover", Boot(), Failover(), End()) }
 
+// TestLabMasters shows three masters.
+func TestLabMasters(t *testing.T) {
+	tell(t, "masters", Boot(), Guestbook()[:2], Masters(), End())
+}
+
 // tell goes through parts of the story in a lab of the test's own.
 func tell(t *testing.T, name string, parts ...[]Step) {
 	root, err := filepath.Abs("../..")

@@ -177,3 +177,6 @@ func (w *World) manifest() (string, error) {
 func (w *World) Dig(ctx context.Context, host, name, kind string) (string, error) {
 	return w.Exec(ctx, "h1", "dig", "+short", "+time=2", "+tries=1", "@"+w.hosts[host].String(), name, kind)
 }
+
+// Address gives where a host of the lab is.
+func (w *World) Address(host string) netip.Addr { return w.hosts[host] }

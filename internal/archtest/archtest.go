@@ -51,6 +51,7 @@ func House() Rules {
 		Walls: map[string][]string{
 			"go.etcd.io/etcd":                       {"master/store"},
 			"github.com/hashicorp/serf":             {"mesh"},
+			"filippo.io/age":                        {"internal/backup"},
 			"github.com/miekg/dns":                  {"dnsd"},
 			"github.com/godbus/dbus":                {"internal/systemd"},
 			"github.com/docker/docker":              {"geard/engine"},
