@@ -26,6 +26,7 @@ type Host struct {
 type HostSpec struct {
 	Address  netip.Addr `json:"address,omitzero" doc:"Where other hosts reach it; set when it joins"`
 	Cordoned bool       `json:"cordoned,omitempty" doc:"No new pods are placed on it"`
+	Drain    bool       `json:"drain,omitempty" doc:"Its pods move away, of each service one at a time and new before old; those with volumes here stay. No new pods are placed on it"`
 }
 
 // HostStatus is what the master knows of a host.

@@ -33,6 +33,7 @@ const (
 	ReasonScaleDown      Reason = "ScaleDown"
 	ReasonTemplateChange Reason = "TemplateChanged"
 	ReasonPlacement      Reason = "PlacementChanged"
+	ReasonDrained        Reason = "HostDrained" // its host is drained
 	ReasonServiceDeleted Reason = "ServiceDeleted"
 	ReasonReplaced       Reason = "Replaced" // a newer pod has taken its place
 )

@@ -207,6 +207,9 @@ func (m *fakeMaster) put(k api.Kind) http.HandlerFunc {
 				return
 			}
 		}
+		if host, ok := o.(*api.Host); ok && host.Spec.Drain {
+			host.Status.State, host.Status.Reason, host.Status.Message = api.HostReady, api.ReasonDrained, "it is drained: no pod is on it"
+		}
 		m.storeLocked(o, api.EventPut)
 		if s, ok := o.(*api.Service); ok {
 			m.deployLocked(s)

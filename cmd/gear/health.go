@@ -64,7 +64,9 @@ func hostHealth(h *api.Host) health {
 // hostState gives a host's state with what operators did to it.
 func hostState(h *api.Host) string {
 	s := orDash(string(h.Status.State))
-	if h.Spec.Cordoned {
+	if h.Spec.Drain {
+		s += ", drained"
+	} else if h.Spec.Cordoned {
 		s += ", cordoned"
 	}
 	if h.Metadata.Deleting {

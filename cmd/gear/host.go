@@ -12,13 +12,14 @@ import (
 
 func (a *app) hostCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "host", Short: "Work on one host: repair, eject, forget-pod",
-		Example: `  gear host repair h1
+		Use: "host", Short: "Work on one host: cordon, drain, uncordon, repair, eject, forget-pod",
+		Example: `  gear host drain h1                   # before maintenance; gear host uncordon h1 after it
+  gear host repair h1
   gear host repair --local             # on the host itself; needs no master
   gear host eject --confirm h1         # on the host itself: take Gearmesh away, leave what runs`,
 		Args: a.unknownCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(a.repairCmd(), a.ejectCmd(), a.forgetPodCmd())
+	cmd.AddCommand(a.cordonCmd(), a.drainCmd(), a.uncordonCmd(), a.repairCmd(), a.ejectCmd(), a.forgetPodCmd())
 	return cmd
 }
 

@@ -22,6 +22,7 @@ func Faults() []Step {
 		{"dockerd killed with -9, past the limit of systemd's restarts: it comes back, and no container restarts", dockerdKilled},
 		{"every gear-run of a host killed with -9: containers are adopted, none has a second copy", supervisorsKilled},
 		{"iptables flushed: the rules are back as they were", rulesFlushed},
+		{"gear host drain empties a host while people visit; db stays where its volume is", drainHost},
 		{"a service deleted while its host is off is gone when the host is back", deleteWhileOff},
 		{"a join token works once, and a wrong pin is refused", tokenTwice},
 	}

@@ -76,8 +76,13 @@ func (v *View) outdated(f *fleet, pod *api.Pod) api.Reason {
 		return api.ReasonTemplateChange
 	}
 	h := v.hosts[pod.Spec.Host]
-	if h != nil && (h.Metadata.Deleting || !schedule.Meets(h, f.Spec.Placement.Require)) {
+	switch {
+	case h == nil:
+		return ""
+	case h.Metadata.Deleting || !schedule.Meets(h, f.Spec.Placement.Require):
 		return api.ReasonPlacement
+	case h.Spec.Drain && !f.stateful(): // volumes stay where they are, and their pods with them
+		return api.ReasonDrained
 	}
 	return ""
 }

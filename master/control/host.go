@@ -65,6 +65,8 @@ func (v *View) HostStatus(h *api.Host) api.HostStatus {
 		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
 	}
 	switch {
+	case h.Spec.Drain && !h.Metadata.Deleting && out.State == api.HostReady:
+		out.Reason, out.Message = v.draining(name)
 	case !h.Metadata.Deleting || out.Pods == 0:
 	case out.State == api.HostReady:
 		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it is being deleted; %d pods move away first", out.Pods)
@@ -72,6 +74,27 @@ func (v *View) HostStatus(h *api.Host) api.HostStatus {
 		out.Message += fmt.Sprintf("; it is being deleted, but its %d pods may still run: it goes when it returns, or when other hosts cannot reach it either", out.Pods)
 	}
 	return out
+}
+
+// draining tells how far the draining of a host that answers is.
+func (v *View) draining(host api.Name) (api.Reason, string) {
+	moving, stay := 0, 0
+	for i := range v.Pods {
+		switch pod := &v.Pods[i]; {
+		case pod.Spec.Host != host || v.gone(pod):
+		case pod.Spec.Template.Stateful() && !pod.Metadata.Deleting:
+			stay++
+		default:
+			moving++
+		}
+	}
+	switch {
+	case moving > 0:
+		return api.ReasonProgressing, fmt.Sprintf("it is drained; %d pods are still to move", moving)
+	case stay > 0:
+		return api.ReasonDrained, fmt.Sprintf("it is drained but for %d pods whose volumes are here; they stay", stay)
+	}
+	return api.ReasonDrained, "it is drained: no pod is on it"
 }
 
 func (v *View) suspect(h *api.Host) string {

@@ -78,7 +78,7 @@ func (p *planner) newCluster() *schedule.Cluster {
 	hosts := slices.Clone(p.Hosts)
 	for i := range hosts {
 		hosts[i].Status.State = p.states[hosts[i].Metadata.Name]
-		hosts[i].Spec.Cordoned = hosts[i].Spec.Cordoned || hosts[i].Metadata.Deleting
+		hosts[i].Spec.Cordoned = closed(&hosts[i])
 	}
 	c := schedule.NewCluster(hosts, p.Pods)
 	for _, pod := range p.retired {
@@ -86,6 +86,9 @@ func (p *planner) newCluster() *schedule.Cluster {
 	}
 	return c
 }
+
+// closed tells whether a host gets no new pods, though it is ready.
+func closed(h *api.Host) bool { return h.Spec.Cordoned || h.Spec.Drain || h.Metadata.Deleting }
 
 // pin names the host that has the volumes of a pod, "" when there are none yet.
 func (f *fleet) pin(pod *api.Pod) api.Name {
@@ -114,8 +117,8 @@ func (p *planner) pinReason(f *fleet, was api.Name, d *api.Decision) string {
 		return fmt.Sprintf("its volumes are on host %s", on)
 	case p.states[on] != api.HostReady:
 		return fmt.Sprintf("its volumes are on host %s, which is %s: bring it back, or delete it to give the volumes up", on, p.states[on])
-	case p.hosts[on].Spec.Cordoned:
-		return fmt.Sprintf("its volumes are on host %s, which is cordoned: uncordon it, or delete it to give the volumes up", on)
+	case closed(p.hosts[on]):
+		return fmt.Sprintf("its volumes are on host %s, which is cordoned or drained: gear host uncordon %[1]s, or delete it to give the volumes up", on)
 	}
 	if d.Rejected[api.ReasonPolicyCeiling]+d.Rejected[api.ReasonVolumeClass] > 0 {
 		return fmt.Sprintf("its volumes are on host %s, which does not offer what it needs any more: see gear describe host %s", on, on)

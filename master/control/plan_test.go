@@ -107,6 +107,7 @@ func hosts(change func(*api.Host), names ...api.Name) func(*scene) {
 
 func removed(h *api.Host)  { h.Metadata.Deleting = true }
 func cordoned(h *api.Host) { h.Spec.Cordoned = true }
+func drained(h *api.Host)  { h.Spec.Drain = true }
 
 func deletingService(s *api.Service) { s.Metadata.Deleting = true }
 func deletingProject(c *scene)       { c.Projects[0].Metadata.Deleting = true }
@@ -145,6 +146,10 @@ func TestPlans(t *testing.T) {
 		"host-lost-no-room":      newScene(service("web", 1, notInZone("b")), pod("web", "web-1", "h1"), lose("h1"), hosts(cordoned, "h2")),
 		"host-returns":           newScene(service("web", 1), pod("web", "web-1", "h1", gone), pod("web", "web-2", "h2")),
 		"brake":                  newScene(service("web", 2), pod("web", "web-1", "h1"), pod("web", "web-2", "h2"), lose("h1", "h2")),
+		"drain-starts":           newScene(service("web", 2), pod("web", "web-1", "h1"), pod("web", "web-2", "h1"), hosts(drained, "h1")),
+		"drain-goes-on":          newScene(service("web", 2), pod("web", "web-1", "h1"), pod("web", "web-2", "h1"), pod("web", "web-3", "h2"), hosts(drained, "h1")),
+		"drain-no-room":          newScene(service("web", 1, notInZone("b")), pod("web", "web-1", "h1"), hosts(drained, "h1"), hosts(cordoned, "h2")),
+		"drain-volumes":          newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), hosts(drained, "h1")),
 		"host-deleted-drains":    newScene(service("web", 1), pod("web", "web-1", "h1"), hosts(removed, "h1")),
 		"host-deleted-lost":      newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), lose("h1"), hosts(removed, "h1")),
 		"host-deleted-silent":    newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), silent("h1"), hosts(removed, "h1")),
@@ -168,6 +173,11 @@ func TestPlans(t *testing.T) {
 			for i := range c.Services {
 				if st := control.ServiceStatus(c.Snapshot, &c.Services[i]); st.Reason != "" {
 					text += fmt.Sprintf("status %s: %d of %d ready, %s: %s\n", c.Services[i].Key(), st.Ready, st.Pods, st.Reason, st.Message)
+				}
+			}
+			for i := range c.Hosts {
+				if st := control.HostStatus(c.Snapshot, &c.Hosts[i]); c.Hosts[i].Spec.Drain {
+					text += fmt.Sprintf("status %s: %s: %s\n", c.Hosts[i].Key(), st.Reason, st.Message)
 				}
 			}
 			golden.Equal(t, name+".txt", []byte(text))

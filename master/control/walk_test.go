@@ -32,7 +32,7 @@ func TestWalk(t *testing.T) {
 // happen makes one thing happen and names it.
 func (w *world) happen() string {
 	events := []func() string{w.editService, w.editService, w.createService, w.deleteService, w.deletePod, w.exitPod, w.exitPod,
-		w.hostDies, w.hostCutOff, w.hostReturns, w.hostReturns, w.hostReturns, w.deleteHost, w.cordon, w.label}
+		w.hostDies, w.hostCutOff, w.hostReturns, w.hostReturns, w.hostReturns, w.deleteHost, w.cordon, w.drain, w.label}
 	return events[w.rand.IntN(len(events))]()
 }
 
@@ -173,6 +173,13 @@ func (w *world) deleteHost() string {
 	}
 	w.addHost(100 + w.uids)
 	return "delete " + h.Key().String()
+}
+
+func (w *world) drain() string {
+	h := *w.one(api.KindHost).(*api.Host)
+	h.Spec.Drain = !h.Spec.Drain
+	w.put(&h)
+	return fmt.Sprint(h.Key(), " drained: ", h.Spec.Drain)
 }
 
 func (w *world) cordon() string {
@@ -361,7 +368,7 @@ func (w *world) calm() {
 			w.put(&s)
 		case *api.Host:
 			h := *v
-			h.Spec.Cordoned = false
+			h.Spec.Cordoned, h.Spec.Drain = false, false
 			w.put(&h)
 		}
 	}
