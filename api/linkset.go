@@ -20,9 +20,22 @@ type LinkTarget struct {
 	Retarget  Retarget         `json:"retarget"`
 	MaxDrain  Duration         `json:"maxDrain,omitempty"`
 	Mode      LinkMode         `json:"mode,omitempty"`
+	Nearest   bool             `json:"nearest,omitempty" doc:"The backends are the nearest ones only"`
+	Via       netip.AddrPort   `json:"via,omitzero" doc:"Of a balanced link: where its pod's host takes the connections to the backends"`
 	Backends  []netip.AddrPort `json:"backends,omitempty" doc:"Sorted; host addresses and host ports"`
 	Weights   []int            `json:"weights,omitempty" doc:"Of each backend; none when all are the same"`
 	Reason    Reason           `json:"reason,omitempty" doc:"Why there is no backend"`
+}
+
+// BalancedLink is one target of balanced links on a host: all its pods' links that have the same target and policies share it.
+type BalancedLink struct {
+	Project  Name             `json:"project"`
+	Service  Name             `json:"service"`
+	PortName Name             `json:"portName"`
+	Port     uint16           `json:"port" doc:"Where the host's balancer takes its connections"`
+	Retarget Retarget         `json:"retarget,omitempty"`
+	MaxDrain Duration         `json:"maxDrain,omitempty"`
+	Backends []netip.AddrPort `json:"backends,omitempty"`
 }
 
 // Resolver resolves links on one host. Making one costs as much as the cluster is large; a link then costs as much
@@ -126,7 +139,7 @@ func (r *Resolver) given(project, pod Name, said map[serviceID]netip.Addr) []Lin
 // target resolves one link, but for its place in the pod.
 func (r *Resolver) target(project, pod Name, l Link) LinkTarget {
 	id := serviceID{l.In(project), l.Service}
-	t := LinkTarget{Service: l.Service, PortName: l.Port, Port: l.LocalPort, Protocol: l.Protocol, Retarget: l.Retarget, MaxDrain: l.MaxDrain, Mode: l.Mode}
+	t := LinkTarget{Service: l.Service, PortName: l.Port, Port: l.LocalPort, Protocol: l.Protocol, Retarget: l.Retarget, MaxDrain: l.MaxDrain, Mode: l.Mode, Nearest: l.Nearest}
 	if id.project != project {
 		t.Project = id.project
 	}

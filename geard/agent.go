@@ -1,11 +1,12 @@
 // Package geard is the agent: it makes what runs on its host equal to what the master assigned to
 // it, and goes on from its own disk when there is no master.
 //
-// Five loops share one memory of the desired state:
+// Six loops share one memory of the desired state:
 //
 //	follow     the master's stream of patches → memory (disk first, then everybody else)
 //	reconcile  desired pods + what there is → plan (pure) → one task at a time a pod
 //	network    directory + mesh → link rules of each pod, host port rules
+//	balance    balanced links → the host's HAProxy for them
 //	report     state of the pods and own endpoints → master, mesh hint
 //	peers      endpoints straight from the hosts that hint news, also with no master
 //
@@ -84,6 +85,9 @@ type Machine interface {
 	PortFree(p api.Protocol, port uint16) bool
 	// Router starts or stops the router on this host.
 	Router(ctx context.Context, on bool) error
+	// Balance makes the host's HAProxy for balanced links carry these, starting it when it does not run; with none it is stopped.
+	// Connections to backends that are gone end as the links say, and those to hosts that are down.
+	Balance(ctx context.Context, links []api.BalancedLink, down func(netip.Addr) bool) error
 }
 
 // PodLinks is a change of a pod's links.
@@ -102,6 +106,8 @@ type HostRules struct {
 	Members []netip.Addr        // of all hosts of the cluster
 	Public  []linker.PublicPort // of other hosts of the cluster
 	Pods    []podstate.Net
+	// Balanced are the ports of the host's balancer that links lead to, by the pod's address.
+	Balanced map[netip.Addr][]uint16
 }
 
 // Config is what an agent needs. All fields must be set but Inside.
@@ -137,7 +143,7 @@ type Agent struct {
 	secrets secrets.Store
 	changed broadcast // the directory, or who of it is alive, has changed
 
-	reconcileKick, networkKick, reportKick, peersKick loop.Kick
+	reconcileKick, networkKick, balanceKick, reportKick, peersKick loop.Kick
 
 	tasks   sync.WaitGroup
 	mu      sync.Mutex
@@ -148,6 +154,10 @@ type Agent struct {
 
 	routerOn    bool      // as it was last asked for; both are network's alone
 	routerAsked time.Time // when
+
+	ports     *linkPorts
+	balanceMu sync.Mutex // one at a time changes the balancer
+	balances  bool       // it was last asked to run, or nobody knows
 
 	rulesMu  sync.Mutex // one at a time lays rules
 	detached atomic.Bool
@@ -179,7 +189,11 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg, log: cfg.Log, mem: mem, disk: podstate.NewCache(cfg.Dirs), secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
+	ports, err := newLinkPorts(cfg.Dirs)
+	if err != nil {
+		cfg.Log.Warn("the ports of balanced links are lost and given anew", "err", err)
+	}
+	return &Agent{ports: ports, balances: true, balanceKick: loop.NewKick(), cfg: cfg, log: cfg.Log, mem: mem, disk: podstate.NewCache(cfg.Dirs), secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
 		trouble: map[api.Reason]string{}, reconcileKick: loop.NewKick(), networkKick: loop.NewKick(),
 		reportKick: loop.NewKick(), peersKick: loop.NewKick()}, nil
 }
@@ -204,6 +218,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}{
 		&a.reconcileKick: {reconcilePeriod, a.reconcile},
 		&a.networkKick:   {networkPeriod, a.network},
+		&a.balanceKick:   {balancePeriod, a.balance},
 		&a.reportKick:    {reportPeriod, a.sendReport},
 		&a.peersKick:     {peersPeriod, a.pullPeers},
 	}

@@ -415,3 +415,28 @@ func TestReportSaysWhatTheHostOffers(t *testing.T) {
 		t.Errorf("it offers %+v", got)
 	}
 }
+
+// A balanced link's port stays the same when the agent starts anew, and its balancer ends with its last pod.
+func TestBalancedLinkKeepsItsPort(t *testing.T) {
+	r := newRig(t)
+	h2 := netip.MustParseAddr("10.0.0.2")
+	links := []api.Link{{Service: "db", LocalPort: 6379, Mode: api.LinkBalanced}, {Service: "db", LocalPort: 6380, Mode: api.LinkBalanced}}
+	full := api.Patch{Full: true, Term: 1, Pods: []api.Pod{pod(uidA, links...)},
+		Hosts:    []api.HostEntry{{Name: "h1", Address: netip.MustParseAddr("10.0.0.1")}, {Name: "h2", Address: h2}},
+		Services: []api.ServiceEntry{{Project: "shop", Name: "db", Ports: []api.Port{{Name: "sql", Port: 1}}}},
+		Endpoints: []api.HostEndpoints{{Host: "h2", Seq: 1, Endpoints: []api.Endpoint{{Project: "shop", Service: "db", Port: "sql", Protocol: api.TCP,
+			Address: netip.AddrPortFrom(h2, 20001), Ready: true}}}}}
+	r.master.patches <- full
+	const runs = "web-aaaaa up started=1 db:6379→[10.0.0.2:20001] db:6380→[10.0.0.2:20001]\nbalancer shop/db/sql:30000→[10.0.0.2:20001]\n"
+	r.untilHost(runs)
+	r.stop()
+	r.start()
+	r.untilHost(runs)
+	kept, err := r.dirs.LoadLinks(uidA)
+	if err != nil || len(kept) != 2 || kept[0].Via != netip.MustParseAddrPort("10.127.0.1:30000") || kept[1].Via != kept[0].Via {
+		t.Errorf("on disk: %+v, %v", kept, err)
+	}
+	full.Pods[0] = deleting(full.Pods[0])
+	r.master.patches <- full
+	r.untilHost("")
+}

@@ -86,6 +86,11 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 			continue
 		}
 		want.Rules.Pods = append(want.Rules.Pods, h.net)
+		ports, err := a.balancedPorts(resolver, *h.pod)
+		if err != nil {
+			return want, nil, err
+		}
+		want.Rules.balance(h.net.Address, ports)
 		if p, ok := a.mem.pod(uid); ok && p.Metadata.Deleting || !pick(uid) {
 			continue
 		}
@@ -103,7 +108,7 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 // wantedLinks resolves a pod's links. A host that has lost its directory goes by what the pod's own files say.
 func (a *Agent) wantedLinks(r *api.Resolver, p api.Pod) ([]api.LinkTarget, error) {
 	if len(a.mem.get().Directory.Hosts) > 0 {
-		return linkTargets(r, p), nil
+		return a.linkTargets(r, p)
 	}
 	links, err := a.cfg.Dirs.LoadLinks(p.Metadata.UID)
 	if podstate.Missing(err) {

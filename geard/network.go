@@ -21,6 +21,7 @@ const relinkers = 8
 // network is one pass over the rules: the host's own, then the links of each pod that differ from
 // what was last laid. Links go to disk first, so that a reboot lays the same.
 func (a *Agent) network(ctx context.Context) {
+	a.balanceKick.Wake()
 	disk, err := a.loadPods()
 	if err != nil {
 		a.condition(reasonNetwork, err)
@@ -110,8 +111,9 @@ var ErrNoNamespace = errors.New("the pod has no network namespace")
 // resolver resolves links as the cluster is now.
 func (a *Agent) resolver() *api.Resolver { return a.Directory().Resolver(a.cfg.Name) }
 
-func linkTargets(r *api.Resolver, pod api.Pod) []api.LinkTarget {
-	return r.Targets(pod.Metadata.Project, pod.Metadata.Name, pod.Spec.Template.Links)
+func (a *Agent) linkTargets(r *api.Resolver, pod api.Pod) ([]api.LinkTarget, error) {
+	links := r.Targets(pod.Metadata.Project, pod.Metadata.Name, pod.Spec.Template.Links)
+	return links, a.ports.fill(pod.Metadata.Project, links)
 }
 
 func sameTarget(a, b api.LinkTarget) bool { return reflect.DeepEqual(a, b) }
@@ -136,11 +138,17 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := a.hostRules()
+	r, resolver := a.hostRules(), a.resolver()
 	for _, h := range disk {
-		if h.pod != nil {
-			r.Pods = append(r.Pods, h.net)
+		if h.pod == nil {
+			continue
 		}
+		r.Pods = append(r.Pods, h.net)
+		ports, err := a.balancedPorts(resolver, *h.pod)
+		if err != nil {
+			return err
+		}
+		r.balance(h.net.Address, ports)
 	}
 	// In one order: the same pods are then the same rules.
 	slices.SortFunc(r.Pods, func(x, y podstate.Net) int { return x.Address.Compare(y.Address) })
@@ -151,6 +159,17 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 // that stay the same need not be written.
 func (a *Agent) hostRules() HostRules {
 	return HostRules{Address: a.cfg.Address, Members: a.members(), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address)}
+}
+
+// balance notes which ports of the balancer a pod's links lead to.
+func (r *HostRules) balance(pod netip.Addr, ports []uint16) {
+	if len(ports) == 0 {
+		return
+	}
+	if r.Balanced == nil {
+		r.Balanced = map[netip.Addr][]uint16{}
+	}
+	r.Balanced[pod] = ports
 }
 
 // RulesTouched tells that somebody else has changed the host's rules: they are looked at soon.

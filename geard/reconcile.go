@@ -199,7 +199,11 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := failpoint.Hit(failpoint.InstallBeforeSave); err != nil {
 		return err
 	}
-	if err := a.cfg.Dirs.Save(pod, net, linkTargets(a.resolver(), pod)); err != nil {
+	links, err := a.linkTargets(a.resolver(), pod)
+	if err != nil {
+		return err
+	}
+	if err := a.cfg.Dirs.Save(pod, net, links); err != nil {
 		return err
 	}
 	if err := failpoint.Hit(failpoint.InstallAfterSave); err != nil {
@@ -221,6 +225,9 @@ func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 		return err
 	}
 	a.progress(pod, Progress{Phase: api.PhaseStarting})
+	if hasBalanced(pod) {
+		a.balance(ctx)
+	}
 	// The pod does not count as ready before this task has ended, and so not before its ports are mapped.
 	var g errgroup.Group
 	g.Go(func() error { return a.layHostRules(ctx) })

@@ -33,7 +33,7 @@ func Drains(known []Drain, old, new []api.LinkTarget, now time.Time) []Drain {
 		latest := now.Add(time.Duration(l.MaxDrain))
 		var mine []Drain
 		for _, d := range known {
-			if d.of(l) && !slices.Contains(l.Backends, d.Backend) {
+			if d.of(l) && !slices.Contains(through(l).Backends, d.Backend) {
 				if d.Until.After(latest) {
 					d.Until = latest
 				}
@@ -58,7 +58,7 @@ func gone(l api.LinkTarget, old []api.LinkTarget) []netip.AddrPort {
 	if i < 0 {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(old[i].Backends), func(b netip.AddrPort) bool { return slices.Contains(l.Backends, b) })
+	return slices.DeleteFunc(slices.Clone(through(old[i]).Backends), func(b netip.AddrPort) bool { return slices.Contains(through(l).Backends, b) })
 }
 
 func (d Drain) of(l api.LinkTarget) bool {
@@ -89,6 +89,6 @@ func EndDrained(ctx context.Context, path string, links []api.LinkTarget, over [
 
 func drainVerdict(f flow, links []api.LinkTarget, over []Drain) (Reason, bool) {
 	l, ok := linkOf(f, links)
-	return ReasonDrained, ok && !slices.Contains(l.Backends, f.answers) &&
+	return ReasonDrained, ok && !slices.Contains(through(l).Backends, f.answers) &&
 		slices.ContainsFunc(over, func(d Drain) bool { return d.of(l) && d.Backend == f.answers })
 }

@@ -49,7 +49,7 @@ func linkVerdict(f flow, old, new []api.LinkTarget, down func(netip.Addr) bool) 
 	switch {
 	case down != nil && f.answers != f.dialled && down(f.answers.Addr()):
 		return ReasonHostDown, true
-	case slices.Contains(l.Backends, f.answers):
+	case slices.Contains(through(l).Backends, f.answers):
 		return "", false
 	case f.protocol == api.UDP:
 		return ReasonDatagram, true

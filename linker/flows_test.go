@@ -23,6 +23,12 @@ func TestLinkVerdict(t *testing.T) {
 		return []api.LinkTarget{l, u}
 	}
 	const was, is = "192.0.2.2:20001", "192.0.2.3:20001"
+	balanced := func(policy api.Retarget, via string, backends ...string) []api.LinkTarget {
+		l := target(policy, backends...)[:1]
+		l[0].Mode, l[0].Via = api.LinkBalanced, netip.MustParseAddrPort(via)
+		return l
+	}
+	const via = "10.127.0.1:30000"
 	down := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.9") }
 	tests := map[string]struct {
 		flow flow
@@ -43,6 +49,10 @@ func TestLinkVerdict(t *testing.T) {
 		"down, though still listed":   {entry(api.TCP, "127.0.0.1:5432", "192.0.2.9:1"), target(api.Drain, "192.0.2.9:1"), ReasonHostDown},
 		"the link is gone":            {entry(api.TCP, "127.0.0.1:5432", was), nil, ReasonUnlinked},
 		"the program's own, unlinked": {entry(api.TCP, "127.0.0.1:5432", "127.0.0.1:5432"), nil, ""},
+		"balanced, another backend":   {entry(api.TCP, "127.0.0.1:5432", via), balanced(api.Cut, via, is), ""}, // the balancer ends what it must
+		"balanced, no backend":        {entry(api.TCP, "127.0.0.1:5432", via), balanced(api.Cut, via), ReasonRetargeted},
+		"balanced, none, but drain":   {entry(api.TCP, "127.0.0.1:5432", via), balanced(api.Drain, via), ""},
+		"direct until now":            {entry(api.TCP, "127.0.0.1:5432", was), balanced(api.Cut, via, was), ReasonRetargeted},
 		"another port":                {entry(api.TCP, "127.0.0.1:80", "127.0.0.1:80"), target(api.Cut, is), ""},
 		"another address":             {entry(api.TCP, "127.0.0.2:5432", "127.0.0.2:5432"), target(api.Cut, is), ""},
 		"out to the world":            {entry(api.TCP, "198.51.100.1:5432", "198.51.100.1:5432"), target(api.Cut, is), ""},
@@ -62,7 +72,7 @@ func TestHostVerdict(t *testing.T) {
 		return HostConfig{PodNet: netip.MustParsePrefix("10.127.0.0/16"), Address: netip.MustParseAddr("192.0.2.1"), Pods: pods}.lookup()
 	}
 	pod := func(a string, port, hostPort uint16) HostPod {
-		return HostPod{netip.MustParseAddr(a), []api.HostPort{{Protocol: api.TCP, Port: port, HostPort: hostPort}}}
+		return HostPod{Address: netip.MustParseAddr(a), Ports: []api.HostPort{{Protocol: api.TCP, Port: port, HostPort: hostPort}}}
 	}
 	old := config(pod("10.127.0.5", 80, 20001), pod("10.127.0.6", 80, 20002))
 	gone := config(pod("10.127.0.6", 80, 20002))

@@ -16,6 +16,12 @@ const (
 	lastHostPort  = 29999
 )
 
+// The ports of the gateway's address where a host's balancer takes connections of balanced links (docs/architecture.md).
+const (
+	FirstLinkPort = 30000
+	LastLinkPort  = 30999
+)
+
 // HostConfig is what a host's own rules are made of.
 type HostConfig struct {
 	Bridge  string       // where pods' packets come from and go to: the bridge ("gear0"), or with routed veths all of them ("gv+")
@@ -55,8 +61,9 @@ func PublicPorts(d api.Directory, own netip.Addr) []PublicPort {
 
 // HostPod is a pod as its host's rules see it.
 type HostPod struct {
-	Address netip.Addr
-	Ports   []api.HostPort
+	Address  netip.Addr
+	Ports    []api.HostPort
+	Balanced []uint16 // ports of the host's balancer that its links lead to
 }
 
 // mapping is one host port.
@@ -102,7 +109,7 @@ func HostPlan(c HostConfig) (Rules, error) {
 	c.Public = sortedPublic(c.Public)
 	return Rules{
 		v4: []table{
-			filter(c.input(bridge), c.forward(bridge), c.toMembers()),
+			filter(c.input(bridge), c.forward(bridge), c.toMembers(), c.balanced()),
 			nat(c.arriving(bridge), own(), ports("GEAR-PORTS", maps, false), ports("GEAR-PUBLIC", maps, true), c.leaving(bridge)),
 			raw(c.guard(bridge)),
 		},
@@ -112,12 +119,13 @@ func HostPlan(c HostConfig) (Rules, error) {
 
 // guard drops packets whose addresses lie. It stands before connection tracking, so that replies
 // are seen with the addresses they have on the wire: those to 127.0.0.0/8 come from lo alone
-// (CVE-2020-8558), those of pods from the bridge alone, and nothing else from there.
+// (CVE-2020-8558), those to the balancer from pods alone, those of pods from the bridge alone, and nothing else from there.
 func (c HostConfig) guard(bridge iface) chain {
 	g := chain{name: "GEAR-RAW", hook: "PREROUTING"}
 	g.add(in(loIface), back)
 	g.add(toLoop, drop)
 	g.add(fromLoop, drop)
+	g.add(to(host(c.Gateway())), notIn(bridge), dports(api.TCP, FirstLinkPort, LastLinkPort), drop)
 	for _, pods := range []netip.Prefix{c.PodNet, c.linkNet()} {
 		g.add(from(pods), in(bridge), back)
 		g.add(from(pods), drop)
@@ -211,14 +219,15 @@ func (c HostConfig) toMembers() chain {
 	return m
 }
 
-// input is what pods may reach on this host: DNS, open ports, and ping. Host ports never
-// come here, since they are translated before.
+// input is what pods may reach on this host: DNS, the balancer's ports of their own links and by them alone, open ports, and
+// ping. Host ports never come here, since they are translated before.
 func (c HostConfig) input(bridge iface) chain {
 	i := chain{name: "GEAR-INPUT", hook: "INPUT"}
 	i.add(notIn(bridge), back)
 	i.add(known, accept)
 	i.add(to(host(c.Gateway())), dport(api.TCP, 53), accept)
 	i.add(to(host(c.Gateway())), dport(api.UDP, 53), accept)
+	i.add(from(c.linkNet()), to(host(c.Gateway())), dports(api.TCP, FirstLinkPort, LastLinkPort), call("GEAR-BALANCED"))
 	for _, o := range c.Open {
 		i.add(dport(o.Protocol, o.Port), accept)
 	}
@@ -226,6 +235,17 @@ func (c HostConfig) input(bridge iface) chain {
 	i.add(overTCP, reset)
 	i.add(unreachable)
 	return i
+}
+
+// balanced lets each pod's links, and what came by them alone, to the balancer's ports that they lead to.
+func (c HostConfig) balanced() chain {
+	b := chain{name: "GEAR-BALANCED"}
+	for _, p := range slices.SortedFunc(slices.Values(c.Pods), func(x, y HostPod) int { return x.Address.Compare(y.Address) }) {
+		for _, port := range slices.Compact(slices.Sorted(slices.Values(p.Balanced))) {
+			b.add(from(host(LinkSource(p.Address))), dport(api.TCP, port), accept)
+		}
+	}
+	return b
 }
 
 // no6 keeps IPv6 off the bridge: pods have none, and a link-local address must not be a way
@@ -279,6 +299,11 @@ func (c HostConfig) mappings() ([]mapping, error) {
 		}
 		if !c.PodNet.Contains(p.Address) {
 			return nil, fmt.Errorf("pod %s is not in the pod network %s", p.Address, c.PodNet)
+		}
+		for _, port := range p.Balanced {
+			if port < FirstLinkPort || port > LastLinkPort {
+				return nil, fmt.Errorf("pod %s: port %d of a balanced link: %d to %d is needed", p.Address, port, FirstLinkPort, LastLinkPort)
+			}
 		}
 		for _, hp := range p.Ports {
 			if err := checkHostPort(hp); err != nil {

@@ -43,6 +43,15 @@ func TestPodPlan(t *testing.T) {
 		"weighted": {with(link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.2:20001", "192.0.2.2:20001"), func(l *api.LinkTarget) { l.Weights = []int{1, 997, 100, 100} })},
 		"several":  {dns, second, link("db", 1, 5432, "192.0.2.2:20001")},
 		"nowhere":  {link("db", 1, 5432)},
+		"balanced": {
+			with(link("db", 1, 5432, "192.0.2.2:20001", "192.0.2.3:20001"), func(l *api.LinkTarget) {
+				l.Mode, l.Via = api.LinkBalanced, netip.MustParseAddrPort("10.127.0.1:30000")
+			}),
+			with(link("none", 2, 80), func(l *api.LinkTarget) {
+				l.Mode, l.Via = api.LinkBalanced, netip.MustParseAddrPort("10.127.0.1:30001")
+			}),
+			with(link("unknown", 3, 81, "192.0.2.2:20001"), func(l *api.LinkTarget) { l.Mode = api.LinkBalanced }),
+		},
 		"udp-only": {with(dns, func(l *api.LinkTarget) { l.Localhost = false })},
 	}
 	for name, links := range tests {
@@ -132,7 +141,7 @@ func hostConfig() linker.HostConfig {
 			{Address: addr("10.127.0.6"), Ports: []api.HostPort{
 				{Name: "main", Protocol: api.TCP, Port: 80, HostPort: 20002, Public: true},
 				{Name: "dns", Protocol: api.UDP, Port: 53, HostPort: 20001}}},
-			{Address: addr("10.127.0.5"), Ports: []api.HostPort{{Name: "main", Protocol: api.TCP, Port: 5432, HostPort: 20001}}},
+			{Address: addr("10.127.0.5"), Ports: []api.HostPort{{Name: "main", Protocol: api.TCP, Port: 5432, HostPort: 20001}}, Balanced: []uint16{30001, 30000, 30001}},
 		},
 	}
 }
@@ -165,6 +174,7 @@ func TestHostPlanRefuses(t *testing.T) {
 		"IPv6 network":    {func(c *linker.HostConfig) { c.PodNet = netip.MustParsePrefix("fd00::/64") }, "IPv4 network"},
 		"no address":      {func(c *linker.HostConfig) { c.Address = netip.Addr{} }, "an address is needed"},
 		"IPv6 member":     {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fd00::1")} }, "IPv4 is needed"},
+		"ssh by a link":   {func(c *linker.HostConfig) { c.Pods[0].Balanced = []uint16{22} }, "30000 to 30999"},
 		"open port 0":     {func(c *linker.HostConfig) { c.Open[0].Port = 0 }, "1 to 65535"},
 		"public port 0":   {func(c *linker.HostConfig) { c.Public[0].At = netip.MustParseAddrPort("192.0.2.2:0") }, "1 to 65535"},
 		"public nowhere":  {func(c *linker.HostConfig) { c.Public[0].At = netip.AddrPort{} }, "an address is needed"},

@@ -81,6 +81,20 @@ func (c *chain) refuse(l api.LinkTarget, at netip.Addr) {
 	}
 }
 
+// through gives a link as the rules carry it: a balanced one leads to the host's balancer alone while it has backends, and to
+// nobody without them or while the balancer's port is not known.
+func through(l api.LinkTarget) api.LinkTarget {
+	if l.Mode != api.LinkBalanced {
+		return l
+	}
+	has := len(l.Backends) > 0 && l.Via.IsValid()
+	l.Backends, l.Weights = nil, nil
+	if has {
+		l.Backends = []netip.AddrPort{l.Via}
+	}
+	return l
+}
+
 // weight gives that of a backend.
 func weight(l api.LinkTarget, backend int) int {
 	if len(l.Weights) == 0 {
@@ -126,7 +140,7 @@ func sortedLinks(links []api.LinkTarget) ([]api.LinkTarget, error) {
 			}
 			taken[p] = l.Service
 		}
-		links[i].Backends, links[i].Weights = sortedBackends(l)
+		links[i].Backends, links[i].Weights = sortedBackends(through(l))
 	}
 	slices.SortFunc(links, func(a, b api.LinkTarget) int {
 		return cmp.Or(a.Local.Compare(b.Local), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))

@@ -86,9 +86,10 @@ func FuzzPlans(f *testing.F) {
 			checkText(t, r, 6)
 		}
 		c := HostConfig{Bridge: bridge, PodNet: netip.MustParsePrefix("10.0.0.0/16"), Address: backend.Addr(), Members: []netip.Addr{backend.Addr()},
-			Pods: []HostPod{{at, []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}}}}}
+			Pods: []HostPod{{Address: at, Ports: []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}},
+				Balanced: []uint16{FirstLinkPort + port%1000}}}}
 		if r, err := HostPlan(c); err == nil {
-			checkText(t, r, 46)
+			checkText(t, r, 49)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (v Variant) States(ctx context.Context, path string, links []api.LinkTarget
 	}
 	out := make([]api.LinkState, len(links))
 	for i, l := range links {
-		out[i] = stateOf(l, have, flows, drains)
+		out[i] = stateOf(through(l), have, flows, drains)
 		out[i].Listening = slices.ContainsFunc(sockets, func(s socket) bool { return s.takes(l) })
 	}
 	return out, nil

@@ -36,7 +36,7 @@ type Backend struct {
 	Slots []netip.AddrPort
 }
 
-// Host is one line of the map: requests for a host name go to a backend.
+// Host is one line of the map: requests for a host name, or of links connections to a port, go to a backend.
 type Host struct {
 	Name    api.Hostname
 	Backend string

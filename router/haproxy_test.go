@@ -42,7 +42,7 @@ func (h *haproxy) Start(context.Context) error {
 	if h.cmd != nil {
 		return nil
 	}
-	cmd := exec.Command("haproxy", "-W", "-f", h.file)
+	cmd := exec.Command("haproxy", "-W", "-f", h.file, "-S", filepath.Join(filepath.Dir(h.file), "m"))
 	out, err := os.OpenFile(filepath.Join(filepath.Dir(h.file), "haproxy.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

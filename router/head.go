@@ -85,17 +85,23 @@ func head(s Settings) (text, id string) {
 }
 
 func headWith(s Settings, id string) string {
-	var user, binds strings.Builder
-	if s.User != "" {
-		fmt.Fprintf(&user, "    user %s\n", s.User)
-	}
-	if s.Chroot != "" {
-		fmt.Fprintf(&user, "    chroot %s\n", s.Chroot)
-	}
+	var binds strings.Builder
 	for _, b := range s.Bind {
 		fmt.Fprintf(&binds, "    bind %s%s\n", b, v6only(b.Addr().Is6()))
 	}
-	return fmt.Sprintf(headText, id, openFiles(s.MaxConn), s.Socket, user.String(), binds.String(), s.MapFile())
+	return fmt.Sprintf(headText, id, openFiles(s.MaxConn), s.Socket, workers(s), binds.String(), s.MapFile())
+}
+
+// workers says as whom, and where, HAProxy's workers run.
+func workers(s Settings) string {
+	var b strings.Builder
+	if s.User != "" {
+		fmt.Fprintf(&b, "    user %s\n", s.User)
+	}
+	if s.Chroot != "" {
+		fmt.Fprintf(&b, "    chroot %s\n", s.Chroot)
+	}
+	return b.String()
 }
 
 // openFiles gives the files that HAProxy needs for n connections: two each, and some for its listeners, sockets and

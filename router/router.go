@@ -49,14 +49,20 @@ type Settings struct {
 	Chroot   string           // directory that workers are locked into; empty for none
 	MaxConn  int              // most connections at a time, about; 20000. Fewer where HAProxy may not open two files for each
 	MinSlots int              // fewest server slots of a backend; 8
+	LastPort uint16           // with RenderLinks, the last of the ports that begin with the one of Bind; 0 otherwise
 	Spares   int              // backends kept free for new services, each with MinSlots slots of about 7 KB; 16
 }
 
 // File gives the path of the configuration.
 func (s Settings) File() string { return filepath.Join(s.Dir, "haproxy.cfg") }
 
-// MapFile gives the path of the map from host names to backends.
-func (s Settings) MapFile() string { return filepath.Join(s.Dir, "hosts.map") }
+// MapFile gives the path of the map from host names, or of links from ports, to backends.
+func (s Settings) MapFile() string {
+	if s.LastPort != 0 {
+		return filepath.Join(s.Dir, "ports.map")
+	}
+	return filepath.Join(s.Dir, "hosts.map")
+}
 
 // Default fills in what was left out.
 func (s Settings) Default() Settings {

@@ -110,6 +110,8 @@ type driver struct {
 	refused  string    // shape that HAProxy refused
 	retry    time.Time // when it may be tried again
 	changed  time.Time // when something was last to be done
+	// ends adds commands that end connections to what goes; nil where they are left to end by themselves.
+	ends func(running Config, c *Change)
 }
 
 func newDriver(o Options) *driver {
@@ -176,6 +178,9 @@ func (d *driver) pass(ctx context.Context) time.Duration {
 	}
 	d.askIdle(s)
 	change := Diff(d.running, *d.wanted)
+	if d.ends != nil {
+		d.ends(d.running, &change)
+	}
 	d.settle(&change)
 	d.save(ctx, change)
 	if err := d.send(s, &change); err != nil {

@@ -15,6 +15,9 @@ const Prefix = "gear-"
 // Target wants every pod at boot; enabling it is what makes a host come back by itself.
 const Target = "gear.target"
 
+// LinksUnit is the HAProxy of the host that carries balanced links. A pod with such a link wants it before its network is up.
+const LinksUnit = "gear-links.service"
+
 // RunSlice holds the gear-run processes, outside the pods' own slices: a supervisor's memory
 // must not count against the container it looks after.
 const RunSlice = "gearrun.slice"

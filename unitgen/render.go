@@ -149,6 +149,10 @@ func (r *renderer) net() {
 	p.text("Description", fmt.Sprintf("Network of Gearmesh pod %s/%s", m.Project, m.Name))
 	p.word("Documentation", documentation)
 	p.units("After", "network-pre.target", "systemd-sysctl.service", "systemd-modules-load.service")
+	if slices.ContainsFunc(r.pod.Spec.Template.Links, func(l api.Link) bool { return l.Mode == api.LinkBalanced }) {
+		p.units("Wants", LinksUnit)
+		p.units("After", LinksUnit)
+	}
 	p.number("StartLimitIntervalSec", 0)
 	p.section("Service")
 	p.word("Type", "oneshot")

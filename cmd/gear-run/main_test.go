@@ -123,7 +123,7 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 		spoil(text)
 		said = nil
 		got, err := hostConfig(dirs, say)
-		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}); err != nil || !reflect.DeepEqual(got, want) {
+		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}, nil); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: the rules are of %+v, %v; want %+v", text, got, err, want)
 		}
 		if len(said) != 1 || !strings.Contains(said[0], "cannot be read") {

@@ -124,10 +124,14 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 	}
 	var pods []podstate.Net
 	var address netip.Addr
+	balanced := map[netip.Addr][]uint16{}
 	for _, uid := range uids {
 		if n, err := dirs.LoadNet(uid); err == nil {
 			pods = append(pods, n)
 			address = n.HostAddress
+			if links, err := dirs.LoadLinks(uid); err == nil && len(podstate.Balanced(links)) > 0 {
+				balanced[n.Address] = podstate.Balanced(links)
+			}
 		}
 	}
 	members := []netip.Addr{address}
@@ -140,5 +144,5 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 			}
 		}
 	}
-	return podnet.HostConfig(address, members, public, pods), address.IsValid()
+	return podnet.HostConfig(address, members, public, pods, balanced), address.IsValid()
 }

@@ -50,6 +50,9 @@ func (a *app) linkTarget(l api.LinkTarget) string {
 		}
 		to = append(to, word)
 	}
+	if len(to) > 0 && l.Via.IsValid() {
+		return fmt.Sprintf("%s (balanced, fewest connections) → %s", l.Via, strings.Join(to, ", "))
+	}
 	if len(to) > 0 {
 		return strings.Join(to, ", ")
 	}

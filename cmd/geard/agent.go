@@ -133,6 +133,11 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 	}
 	d.mesh.Join(d.id.Peers)
 	d.host = realhost.New(podstate.Host(), systemd.New(), eng, d.log)
+	balancer, err := newBalancer(d.log)
+	if err != nil {
+		return err
+	}
+	d.host.BalanceWith(balancer)
 	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, Domain: d.id.Domain, Version: version.Version, Inspect: d.host,
 		Capacity: capacity, MaxPolicy: o.maxPolicy, Volumes: o.classes, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
 		Peers: peerClient{d.peerHTTP()}, Explain: d.host, Inside: d.host, Log: d.log})

@@ -45,6 +45,9 @@ func PlanEject(o EjectOptions) (Ejection, error) {
 	if e.routes() {
 		out.Stays = append(out.Stays, systemdunits.HAProxy+", with the configuration it has now")
 	}
+	if e.balances() {
+		out.Stays = append(out.Stays, systemdunits.Links+", with the balanced links as they are now")
+	}
 	if !o.WithMaster && e.has(systemdunits.Master) {
 		out.Stays = append(out.Stays, systemdunits.Master+" (--master removes it too)")
 	}
@@ -131,7 +134,14 @@ func (e *ejecter) routes() bool {
 	return systemd.Wanted(e.unitDir(), systemdunits.Target, systemdunits.Router) || systemd.Wanted(e.unitDir(), systemdunits.Target, systemdunits.HAProxy)
 }
 
-// doomed gives the units that go. HAProxy's stays where there is something for it to serve.
+// balances tells whether a pod of this host has a balanced link. Its network's unit wants the HAProxy of links, also at boot.
+func (e *ejecter) balances() bool {
+	return slices.ContainsFunc(e.pods, func(p api.Pod) bool {
+		return slices.ContainsFunc(p.Spec.Template.Links, func(l api.Link) bool { return l.Mode == api.LinkBalanced })
+	})
+}
+
+// doomed gives the units that go. Those of HAProxy stay where there is something for them to serve.
 func (e *ejecter) doomed() []string {
 	units := []string{systemdunits.Agent, systemdunits.Router}
 	if e.withMaster {
@@ -139,6 +149,9 @@ func (e *ejecter) doomed() []string {
 	}
 	if !e.routes() {
 		units = append(units, systemdunits.HAProxy)
+	}
+	if !e.balances() {
+		units = append(units, systemdunits.Links)
 	}
 	return slices.DeleteFunc(units, func(u string) bool { return !e.has(u) })
 }

@@ -22,7 +22,7 @@ func (h *fakeHost) withPod() api.Pod {
 	p := *api.New(api.KindPod).(*api.Pod)
 	p.Metadata = api.Metadata{Name: "web-7f3k2", Project: "shop", UID: "aaaaaaaaaaaaaaaa"}
 	p.Spec.Service = "web"
-	p.Spec.Template = api.PodTemplate{Containers: []api.Container{{Image: "web:1"}}}
+	p.Spec.Template = api.PodTemplate{Containers: []api.Container{{Image: "web:1"}}, Links: []api.Link{{Service: "db", LocalPort: 5432, Mode: api.LinkBalanced}}}
 	p.Spec.Template.Default()
 	dirs := podstate.Dirs{State: filepath.Join(h.root, "var/lib/gear"), Run: filepath.Join(h.root, "run/gear")}
 	h.must(dirs.Save(p, podstate.Net{Address: netip.MustParseAddr("10.127.0.2"), Domain: "gear.internal"}, nil))
@@ -49,7 +49,7 @@ func TestEjectLeavesWhatRuns(t *testing.T) {
 	if err != nil || plan.Host != "h1" || !slices.Equal(plan.Goes, []string{"gear-agent.service", "gear-router.service"}) {
 		t.Fatalf("%+v, %v", plan, err)
 	}
-	for _, want := range []string{"pod shop/web-7f3k2: " + podUnit, "gear-haproxy.service, with", "gear-master.service (--master"} {
+	for _, want := range []string{"pod shop/web-7f3k2: " + podUnit, "gear-haproxy.service, with", "gear-links.service, with", "gear-master.service (--master"} {
 		if !strings.Contains(strings.Join(plan.Stays, "\n"), want) {
 			t.Errorf("what stays lacks %q: %q", want, plan.Stays)
 		}
@@ -64,7 +64,7 @@ func TestEjectLeavesWhatRuns(t *testing.T) {
 	}
 	for path, there := range map[string]bool{
 		"gear-agent.service": false, "gear-router.service": false, "gear.target.wants/gear-router.service": false,
-		"gear-master.service": true, "gear-haproxy.service": true, "gear.target.wants/gear-haproxy.service": true, "gear.target": true, podUnit: true,
+		"gear-master.service": true, "gear-haproxy.service": true, "gear-links.service": true, "gear.target.wants/gear-haproxy.service": true, "gear.target": true, podUnit: true,
 		"gear.target.wants/" + podUnit: true, "gear-shop-web-7f3k2-net.service": true, "../../../var/lib/gear/agent/identity.json": true,
 	} {
 		if _, err := os.Lstat(filepath.Join(h.root, "etc/systemd/system", path)); errors.Is(err, fs.ErrNotExist) == there {

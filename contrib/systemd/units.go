@@ -8,6 +8,7 @@
 //	gear-master.service   geard master
 //	gear-router.service   geard router, on hosts labelled router
 //	gear-haproxy.service  HAProxy, kept by the router
+//	gear-links.service    HAProxy of balanced links, kept by the agent
 //
 // None of them is tied to a pod: stopping, restarting or removing any of them stops no container.
 // Settings come from /etc/gear/NAME.env (GEAR_AGENT_FLAGS and so on), never from edits of the files.
@@ -32,11 +33,12 @@ const (
 	Master   = "gear-master.service"
 	Router   = "gear-router.service"
 	HAProxy  = "gear-haproxy.service"
+	Links    = "gear-links.service"
 )
 
 // Host lists the units that every host has. The agent starts the router where the host is
-// labelled so, and the router starts HAProxy.
-func Host() []string { return []string{Target, RunSlice, Stopped, Agent, Router, HAProxy} }
+// labelled so, and the router starts HAProxy; the HAProxy of links is started where a pod has a balanced one.
+func Host() []string { return []string{Target, RunSlice, Stopped, Agent, Router, HAProxy, Links} }
 
 // Texts gives the unit files of the given names.
 func Texts(names ...string) ([]api.TextFile, error) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -33,11 +34,12 @@ type Host struct {
 	// Taken holds ports that something else listens on.
 	Taken map[uint16]bool
 
-	mu     sync.Mutex
-	pods   map[api.UID]*pod
-	rules  geard.HostRules
-	router bool
-	calls  []string
+	mu       sync.Mutex
+	pods     map[api.UID]*pod
+	rules    geard.HostRules
+	router   bool
+	balanced []api.BalancedLink
+	calls    []string
 }
 
 type pod struct {
@@ -220,6 +222,14 @@ func (h *Host) Router(_ context.Context, on bool) error {
 	return nil
 }
 
+// Balance implements geard.Machine.
+func (h *Host) Balance(_ context.Context, links []api.BalancedLink, _ func(netip.Addr) bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.balanced = links
+	return nil
+}
+
 // Reboot stops every pod and starts those with units again, as systemd does without the agent.
 func (h *Host) Reboot() {
 	h.mu.Lock()
@@ -255,6 +265,9 @@ func (h *Host) String() string {
 			fmt.Fprintf(&b, " %s:%d→%v", l.Service, l.Port, l.Backends)
 		}
 		b.WriteString("\n")
+	}
+	for _, l := range h.balanced {
+		fmt.Fprintf(&b, "balancer %s/%s/%s:%d→%v\n", l.Project, l.Service, l.PortName, l.Port, l.Backends)
 	}
 	if h.router {
 		b.WriteString("router\n")

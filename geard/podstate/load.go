@@ -159,7 +159,11 @@ func (d Dirs) FindLinks(uid api.UID) ([]api.LinkTarget, error) {
 	if err != nil {
 		err = fmt.Errorf("what the master last said cannot be read either: %w", err)
 	}
-	return known.Directory.Resolver(d.hostOf(uid, known.Directory)).Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links), err
+	links := known.Directory.Resolver(d.hostOf(uid, known.Directory)).Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links)
+	if ports, err := d.LoadLinkPorts(); err == nil { // without them a balanced link refuses, as one without backends does
+		ports.Fill(p.Metadata.Project, links)
+	}
+	return links, err
 }
 
 // hostOf gives the name of this host, by the address that its pods are reached at; empty when it cannot be told.

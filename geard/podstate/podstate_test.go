@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,7 +45,7 @@ func TestSaveLoadRemove(t *testing.T) {
 		t.Fatal(err1, err2, err3)
 	}
 	equalAddr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-	if s := cmp.Diff(p, gotPod, equalAddr) + cmp.Diff(n, gotNet, equalAddr) + cmp.Diff(links, gotLinks, equalAddr); s != "" {
+	if s := cmp.Diff(p, gotPod, equalAddr) + cmp.Diff(n, gotNet, equalAddr) + cmp.Diff(links, gotLinks, equalAddr, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); s != "" {
 		t.Error(s)
 	}
 	if err := os.WriteFile(filepath.Join(d.Pod(uid), "net.json"), []byte(`{"address": "10.1`), 0o644); err != nil {
@@ -78,5 +79,28 @@ func TestRemoveRefusesPaths(t *testing.T) {
 		if err := (Dirs{State: t.TempDir()}).Remove(bad); err == nil {
 			t.Errorf("%q was removed", bad)
 		}
+	}
+}
+
+// A pod's links that are resolved again have the ports that the rules and the balancer have.
+func TestLinkPorts(t *testing.T) {
+	d := Dirs{State: t.TempDir()}
+	if _, err := d.LoadLinkPorts(); !Missing(err) {
+		t.Errorf("got %v", err)
+	}
+	balanced := api.LinkTarget{Service: "db", PortName: "sql", Mode: api.LinkBalanced}
+	near, direct, unknown, other := balanced, balanced, balanced, balanced
+	near.Nearest, direct.Mode, unknown.PortName, other.Project = true, api.LinkDirect, "", "bank"
+	if err := d.SaveLinkPorts(LinkPorts{LinkKey("shop", balanced): 30000, LinkKey("shop", near): 30001, LinkKey("bank", balanced): 30002}); err != nil {
+		t.Fatal(err)
+	}
+	ports, err := d.LoadLinkPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := []api.LinkTarget{balanced, direct, near, unknown, other}
+	ports.Fill("shop", links)
+	if got := Balanced(links); !reflect.DeepEqual(got, []uint16{30000, 30001, 30002}) {
+		t.Errorf("got %v", got)
 	}
 }

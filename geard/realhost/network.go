@@ -213,7 +213,7 @@ func generationIs(g uint32) bool {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	return podnet.HostConfig(r.Address, r.Members, r.Public, r.Pods)
+	return podnet.HostConfig(r.Address, r.Members, r.Public, r.Pods, r.Balanced)
 }
 
 // PortFree implements geard.Machine.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,8 @@ type Host struct {
 	log     *slog.Logger
 
 	pulls, reloads singleflight.Group
+
+	balancer Balancer
 
 	images *images.Record // those that were pulled here
 
@@ -327,6 +330,26 @@ func hasSubSlice(slice string) (bool, error) {
 	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
 		return strings.HasPrefix(e.Name(), prefix) && strings.HasSuffix(e.Name(), ".slice")
 	}), err
+}
+
+// Balancer carries balanced links, with a HAProxy that runs.
+type Balancer interface {
+	Balance(ctx context.Context, links []api.BalancedLink, down func(netip.Addr) bool) error
+}
+
+// BalanceWith says who carries balanced links. It is called before the agent runs.
+func (h *Host) BalanceWith(b Balancer) { h.balancer = b }
+
+// Balance implements geard.Machine.
+func (h *Host) Balance(ctx context.Context, links []api.BalancedLink, down func(netip.Addr) bool) error {
+	if len(links) > 0 {
+		return h.balancer.Balance(ctx, links, down)
+	}
+	units, err := h.systemd.List(ctx, unitgen.LinksUnit)
+	if err != nil || len(units) == 0 || units[0].Active == "inactive" {
+		return err
+	}
+	return h.systemd.Stop(ctx, unitgen.LinksUnit)
 }
 
 // The units of the router.
