@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
 )
 
@@ -196,12 +197,7 @@ func nativeCommand(pod api.Pod, c api.Container) (Native, error) {
 	if c.Native == nil || len(c.Native.Command) == 0 || !filepath.IsAbs(c.Native.Command[0]) {
 		return Native{}, fmt.Errorf("container %q of pod %q is no program of the host", c.Name, pod.Metadata.Name)
 	}
-	env := maps.Clone(pod.Spec.Template.Env)
-	if env == nil {
-		env = map[string]string{}
-	}
-	maps.Copy(env, c.Env)
-	return Native{Argv: c.Native.Command, Env: env}, nil
+	return Native{Argv: c.Native.Command, Env: podstate.Environ(pod, c)}, nil
 }
 
 // nativeFile is the name of what LoadNative reads.

@@ -33,6 +33,7 @@ func TestNativeExit(t *testing.T) {
 func TestNativeCommand(t *testing.T) {
 	pod := api.Pod{}
 	pod.Spec.Template.Env = map[string]string{"A": "pod", "B": "pod"}
+	pod.Spec.Template.Links = []api.Link{{Service: "db", LocalPort: 5432, Protocol: api.TCP}}
 	pod.Spec.Template.Containers = []api.Container{{Name: "main", Image: "a"},
 		{Name: "x", Env: map[string]string{"B": "own"}, Native: &api.Native{Command: []string{"/bin/x", "%n $HOME\n"}}}}
 	n, err := nativeCommand(pod, pod.Spec.Template.Containers[1])
@@ -48,7 +49,8 @@ func TestNativeCommand(t *testing.T) {
 		t.Errorf("it comes back as %+v, %v", back, err)
 	}
 	env := back.Environ([]string{"HOME=/", "NOTIFY_SOCKET=/run/x", "RUNTIME_DIRECTORY=/run/y"})
-	if want := []string{"A=pod", "B=own", "HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}; !slices.Equal(env, want) {
+	if want := []string{"A=pod", "B=own", "DB_5432_ADDR=127.0.0.1:5432", "DB_5432_HOST=127.0.0.1", "DB_5432_PORT=5432",
+		"DB_ADDR=127.0.0.1:5432", "DB_HOST=127.0.0.1", "DB_PORT=5432", "HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}; !slices.Equal(env, want) {
 		t.Errorf("environment is %q", env)
 	}
 	if _, err := nativeCommand(pod, pod.Spec.Template.Containers[0]); err == nil {

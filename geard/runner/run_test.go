@@ -408,7 +408,11 @@ func TestRunReadiness(t *testing.T) {
 func TestMakeSpec(t *testing.T) {
 	h := newHost(t, api.Container{Env: map[string]string{"B": "container"}}, nil)
 	pod := must(h.dirs.LoadPod(testUID))
+	pod.Spec.Template.Links = []api.Link{{Service: "my-db", LocalPort: 5432, Protocol: api.TCP}}
 	s := MakeSpec(h.dirs, pod, pod.Spec.Template.Containers[0], "x.slice")
+	if s.Env["MY_DB_ADDR"] != "127.0.0.1:5432" {
+		t.Errorf("the link is not in the environment: %v", s.Env)
+	}
 	if s.Env["A"] != "template" || s.Env["B"] != "container" || pod.Spec.Template.Env["B"] != "template" {
 		t.Errorf("environment is %v, the pod's now %v", s.Env, pod.Spec.Template.Env)
 	}

@@ -35,17 +35,12 @@ func Labels(pod api.Pod, container api.Name) map[string]string {
 
 // MakeSpec gives the container to create for a pod on this host, in the systemd slice.
 func MakeSpec(dirs podstate.Dirs, pod api.Pod, c api.Container, slice string) engine.Spec {
-	env := maps.Clone(pod.Spec.Template.Env)
-	if env == nil {
-		env = map[string]string{}
-	}
-	maps.Copy(env, c.Env)
 	return engine.Spec{
 		Name:       ContainerName(pod.Metadata.Project, pod.Metadata.Name, c.Name),
 		Image:      c.Image,
 		Command:    c.Command,
 		Args:       c.Args,
-		Env:        env,
+		Env:        podstate.Environ(pod, c),
 		User:       c.User,
 		WorkDir:    c.WorkDir,
 		Hostname:   string(pod.Metadata.Name),
