@@ -49,10 +49,21 @@ func TestValidateNamesTheField(t *testing.T) {
 		field string
 		spoil func(*Service)
 	}{
-		"name":             {"metadata.name", func(s *Service) { s.Metadata.Name = "a\nb" }},
-		"no project":       {"metadata.project", func(s *Service) { s.Metadata.Project = "" }},
-		"version":          {"version", func(s *Service) { s.Version = "v9" }},
-		"replicas":         {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
+		"name":         {"metadata.name", func(s *Service) { s.Metadata.Name = "a\nb" }},
+		"no project":   {"metadata.project", func(s *Service) { s.Metadata.Project = "" }},
+		"version":      {"version", func(s *Service) { s.Version = "v9" }},
+		"replicas":     {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
+		"max skew":     {"spec.placement.maxSkew", func(s *Service) { s.Spec.Placement.MaxSkew = -1 }},
+		"max per host": {"spec.placement.maxPerHost", func(s *Service) { s.Spec.Placement.MaxPerHost = 10001 }},
+		"near nobody":  {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Within: "zone"}} }},
+		"near within":  {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Service: "db", Within: "a\x00b"}} }},
+		"apart twice": {"spec.placement.apart[1]", func(s *Service) {
+			s.Spec.Placement.Apart = []Neighbour{{Service: "db"}, {Service: "db", Within: "host"}}
+		}},
+		"near and apart": {"spec.placement.near[0]", func(s *Service) {
+			n := []Neighbour{{Service: "db"}}
+			s.Spec.Placement.Near, s.Spec.Placement.Apart = n, n
+		}},
 		"no containers":    {"spec.containers", func(s *Service) { s.Spec.Containers = nil }},
 		"image":            {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "a\nb" }},
 		"image dots":       {"spec.containers[0].image", func(s *Service) { s.Spec.Containers[0].Image = "../a" }},

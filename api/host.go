@@ -46,6 +46,7 @@ type HostStatus struct {
 type HostOffer struct {
 	MaxPolicy     Policy `json:"maxPolicy,omitempty" enum:"restricted,baseline,privileged" doc:"Most that it lets any pod have; empty when its agent does not say, and then nothing of the offer is known"`
 	VolumeClasses []Name `json:"volumeClasses,omitempty" doc:"Volume classes that it has besides the default one"`
+	HostPorts     int    `json:"hostPorts,omitempty" doc:"Ports that it has for pods; not counted when its agent does not say"`
 }
 
 // Lacks tells why a host with this offer cannot take a pod that needs a policy and volume classes, "" when it can. A

@@ -45,6 +45,11 @@ const (
 	ReasonRequirement   Reason = "RequirementNotMet"
 	ReasonPolicyCeiling Reason = "PolicyNotAllowed" // the host's operator allows no pod that much (--max-policy)
 	ReasonVolumeClass   Reason = "NoVolumeClass"    // the host lacks a volume class
+	ReasonNotNear       Reason = "NotNear"          // no pod of a service that it must be near
+	ReasonNotApart      Reason = "NotApart"         // a pod of a service that it must be apart from
+	ReasonSpread        Reason = "SpreadBound"      // too many pods of the service under its value of the spread label
+	ReasonHostMaximum   Reason = "HostMaximum"      // it has as many pods of the service as one host may
+	ReasonHostPorts     Reason = "NotEnoughPorts"   // too few ports for pods are left
 	ReasonCPU           Reason = "NotEnoughCPU"
 	ReasonMemory        Reason = "NotEnoughMemory"
 )

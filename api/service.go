@@ -1,5 +1,7 @@
 package api
 
+import "cmp"
+
 // Project is the unit of visibility and control: services, pods and aliases belong to one.
 type Project struct {
 	Header
@@ -123,11 +125,27 @@ type Port struct {
 	Public   bool     `json:"public,omitempty" doc:"Accept connections from anywhere, not from hosts of the mesh alone"`
 }
 
-// Placement is which hosts a service's pods may run on.
+// Placement is which hosts a service's pods may run on, and which of them are best. A change moves no pod that runs, but
+// for one of Require.
 type Placement struct {
-	Require []Requirement `json:"require,omitempty" doc:"All must hold of the host" maxItems:"32"`
-	Spread  string        `json:"spread,omitempty" doc:"Host label whose values the pods are spread over; \"host\" when left out" maxLength:"63"`
+	Require    []Requirement `json:"require,omitempty" doc:"All must hold of the host" maxItems:"32"`
+	Spread     string        `json:"spread,omitempty" doc:"Host label whose values the pods are spread over; \"host\" when left out" maxLength:"63"`
+	MaxSkew    int           `json:"maxSkew,omitempty" doc:"How many pods more than the emptiest any value of the spread label may have; without bound when left out" minimum:"1" maximum:"10000"`
+	MaxPerHost int           `json:"maxPerHost,omitempty" doc:"Most pods of the service on one host; without bound when left out" minimum:"1" maximum:"10000"`
+	Near       []Neighbour   `json:"near,omitempty" doc:"Services of the project of which a pod must be near" maxItems:"32"`
+	Apart      []Neighbour   `json:"apart,omitempty" doc:"Services of the project of which no pod may be near; holds both ways" maxItems:"32"`
+	Pack       bool          `json:"pack,omitempty" doc:"Take the fullest host that fits, not the emptiest"`
 }
+
+// Neighbour is a service whose pods others are to be near to, or apart from.
+type Neighbour struct {
+	Service Name   `json:"service" doc:"Of the same project; may be the service itself" example:"db"`
+	Within  string `json:"within,omitempty" doc:"Hosts with the same value of this label are near to each other; \"host\", a host to itself alone, when left out" maxLength:"63" example:"zone"`
+	Prefer  bool   `json:"prefer,omitempty" doc:"It is better so, but may be otherwise"`
+}
+
+// Label gives the label by which hosts are near.
+func (n Neighbour) Label() string { return cmp.Or(n.Within, HostLabel) }
 
 // Requirement holds of a host when the value of its label is one of In (when given) and none of
 // NotIn. The label "host" is the host's name; a label that a host lacks has the value "".

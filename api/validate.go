@@ -144,17 +144,7 @@ func (s *Service) Validate() []Fault {
 	if r := s.Spec.Replicas; r != nil && (*r < 0 || *r > 10000) {
 		f.addf("spec.replicas", "is %d; 0 to 10000 are allowed", *r)
 	}
-	for i, r := range s.Spec.Placement.Require {
-		at := fmt.Sprintf("spec.placement.require[%d]", i)
-		f.add(at+".label", labelKey(r.Label))
-		if len(r.In)+len(r.NotIn) == 0 {
-			f.addf(at, "says nothing; give in or notIn")
-		}
-		for _, v := range slices.Concat(r.In, r.NotIn) {
-			f.add(at, plainText(v))
-		}
-	}
-	f.add("spec.placement.spread", labelKey(s.Spec.Placement.Spread))
+	f.placement(&s.Spec.Placement)
 	f.unique("spec.aliases", len(s.Spec.Aliases), func(i int) (string, error) {
 		return string(s.Spec.Aliases[i]), s.Spec.Aliases[i].Validate()
 	})

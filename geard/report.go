@@ -133,7 +133,7 @@ func (a *Agent) Report() api.HostReport {
 	a.mu.Unlock()
 	slices.SortFunc(r.Conditions, func(x, y api.Condition) int { return cmp.Compare(x.Reason, y.Reason) })
 	r.Host, r.Version, r.Term, r.Revision, r.Capacity = a.cfg.Name, a.cfg.Version, d.Term, d.Revision, a.cfg.Capacity
-	r.HostOffer = api.HostOffer{MaxPolicy: a.cfg.MaxPolicy.OrDefault(), VolumeClasses: slices.Sorted(maps.Keys(a.cfg.Volumes))}
+	r.HostOffer = api.HostOffer{MaxPolicy: a.cfg.MaxPolicy.OrDefault(), VolumeClasses: slices.Sorted(maps.Keys(a.cfg.Volumes)), HostPorts: PortLast - PortFirst + 1}
 	r.Endpoints, r.MeshSeen = a.Endpoints(), a.cfg.Mesh.Alive()
 	for _, h := range d.Directory.Hosts {
 		if a.cfg.Mesh.Down(h.Name) {

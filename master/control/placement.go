@@ -65,12 +65,16 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 
 func (p *planner) request(f *fleet, pod *api.Pod) schedule.Request {
 	r := schedule.Request{Project: f.Metadata.Project, Service: f.Metadata.Name,
-		Need: schedule.NeedOf(&pod.Spec.Template), Placement: f.Spec.Placement,
+		Need: schedule.NeedOf(&pod.Spec.Template), Ports: len(pod.Spec.Template.Ports), Placement: f.Spec.Placement,
 		Policy: pod.Spec.Template.NeededPolicy(), Classes: pod.Spec.Template.VolumeClasses()}
 	if on := p.pinned(f, f.pin(pod)); on != "" {
-		r.Placement.Require = []api.Requirement{{Label: api.HostLabel, In: []string{string(on)}}}
+		r.Placement.Require = slices.Concat(r.Placement.Require, onlyOn(on))
 	}
 	return r
+}
+
+func onlyOn(host api.Name) []api.Requirement {
+	return []api.Requirement{{Label: api.HostLabel, In: []string{string(host)}}}
 }
 
 // newCluster gives the scheduler the hosts as they are now; those being deleted get no new pods.
@@ -80,7 +84,7 @@ func (p *planner) newCluster() *schedule.Cluster {
 		hosts[i].Status.State = p.states[hosts[i].Metadata.Name]
 		hosts[i].Spec.Cordoned = closed(&hosts[i])
 	}
-	c := schedule.NewCluster(hosts, p.Pods)
+	c := schedule.NewCluster(hosts, p.Pods, p.Services)
 	for _, pod := range p.retired {
 		c.Retire(pod)
 	}

@@ -118,6 +118,13 @@ func notInZone(z string) func(*api.Service) {
 	}
 }
 
+func oneAHost(s *api.Service) { s.Spec.Placement.MaxPerHost = 1 }
+
+// refused lets a pod have waited for a host already.
+func refused(r api.Reason, n int) func(*api.Pod) {
+	return func(p *api.Pod) { p.Spec.Placement = &api.Decision{Rejected: map[api.Reason]int{r: n}} }
+}
+
 func aliases(names ...api.Hostname) func(*api.Service) {
 	return func(s *api.Service) { s.Spec.Aliases = names }
 }
@@ -125,16 +132,20 @@ func aliases(names ...api.Hostname) func(*api.Service) {
 // TestPlans holds the plans of typical scenes to golden files: read them as documentation.
 func TestPlans(t *testing.T) {
 	scenes := map[string]*scene{
-		"new-service":            newScene(service("web", 3)),
-		"new-service-volumes":    newScene(service("db", 1, volumes)),
-		"at-rest":                newScene(service("web", 1), pod("web", "web-1", "h1")),
-		"no-host-fits":           newScene(service("web", 1, notInZone("a")), hosts(cordoned, "h3")),
-		"scale-down":             newScene(service("web", 1), pod("web", "web-1", "h1"), pod("web", "web-2", "h2", unready), pod("web", "web-3", "")),
-		"scale-to-none":          newScene(service("web", 0), pod("web", "web-1", "h1")),
-		"roll-starts":            newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old)),
-		"roll-waits":             newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", unready)),
-		"roll-goes-on":           newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3")),
-		"roll-ends":              newScene(service("web", 1), pod("web", "web-1", "h1", old), pod("web", "web-3", "h3")),
+		"new-service":         newScene(service("web", 3)),
+		"new-service-volumes": newScene(service("db", 1, volumes)),
+		"at-rest":             newScene(service("web", 1), pod("web", "web-1", "h1")),
+		"no-host-fits":        newScene(service("web", 1, notInZone("a")), hosts(cordoned, "h3")),
+		"scale-down":          newScene(service("web", 1), pod("web", "web-1", "h1"), pod("web", "web-2", "h2", unready), pod("web", "web-3", "")),
+		"scale-to-none":       newScene(service("web", 0), pod("web", "web-1", "h1")),
+		"roll-starts":         newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old)),
+		"roll-waits":          newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", unready)),
+		"roll-goes-on":        newScene(service("web", 2), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3")),
+		"roll-ends":           newScene(service("web", 1), pod("web", "web-1", "h1", old), pod("web", "web-3", "h3")),
+		"roll-one-a-host": newScene(service("web", 3, oneAHost), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", old),
+			pod("web", "web-4", "", refused(api.ReasonHostMaximum, 3))),
+		"roll-no-room": newScene(service("web", 3), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", old),
+			pod("web", "web-4", "", refused(api.ReasonCordoned, 3)), hosts(cordoned, "h1", "h2", "h3")),
 		"roll-volumes-starts":    newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old)),
 		"roll-volumes-waits":     newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old, deleting)),
 		"roll-volumes-gone":      newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old, gone)),

@@ -42,7 +42,7 @@ func (p *planner) scaleDown(f *fleet, limit int) {
 }
 
 // rollOne ends one outdated pod when the new ones are ready and there is one more than wanted.
-// A new pod that finds no host may take the place of an old one that does not work.
+// A new pod that finds no host may take the place of an old one that does not work, or that stands in its way.
 func (p *planner) rollOne(f *fleet) {
 	stale := f.stale()
 	if len(stale) == 0 || len(f.live) <= f.want {
@@ -50,7 +50,7 @@ func (p *planner) rollOne(f *fleet) {
 	}
 	old, current := victim(stale), f.current()
 	broken := !old.ready && !old.silent
-	if allReady(current) || broken && anyUnschedulable(current) {
+	if allReady(current) || broken && anyUnschedulable(current) || heldUp(current) {
 		p.retireOne(f, old, old.outdated, "a newer pod takes its place")
 	}
 }
@@ -62,6 +62,23 @@ func anyUnschedulable(list []replica) bool {
 		}
 	}
 	return false
+}
+
+// heldUp tells whether the only pods that are not ready wait for a host, and other pods of the service may be why: a bound
+// of its placement, such as one pod a host, would let it never roll.
+func heldUp(list []replica) bool {
+	waits := false
+	for _, r := range list {
+		d := r.Spec.Placement
+		switch {
+		case r.ready:
+		case r.Spec.Host != "" || d == nil || d.Rejected[api.ReasonNotApart]+d.Rejected[api.ReasonSpread]+d.Rejected[api.ReasonHostMaximum] == 0:
+			return false
+		default:
+			waits = true
+		}
+	}
+	return waits
 }
 
 // retireStateful ends pods one at a time, and each only while all others that are new are ready.

@@ -131,8 +131,13 @@ var rejections = [...]struct {
 	{api.ReasonRequirement, "not allowed by placement", "relax placement.require or label a host"},
 	{api.ReasonPolicyCeiling, "that do not allow policy", "raise --max-policy on a host, or ask for less"},
 	{api.ReasonVolumeClass, "without volume class", "give a host the class with --volume-class"},
+	{api.ReasonNotNear, "not near what it must be near", "start the services of placement.near, or relax it"},
+	{api.ReasonNotApart, "too near what it must be apart from", "relax placement.apart or add a host"},
+	{api.ReasonSpread, "over the bound of the spread", "make room where it has fewest pods, or raise placement.maxSkew"},
+	{api.ReasonHostMaximum, "with as many pods of it as a host may have", "raise placement.maxPerHost or add a host"},
 	{api.ReasonCPU, "without enough processor time", "ask for less cpu or add a host"},
 	{api.ReasonMemory, "without enough memory", "ask for less memory or add a host"},
+	{api.ReasonHostPorts, "without enough ports", "add a host"},
 }
 
 // help names the next step for the hosts that came nearest.

@@ -14,25 +14,28 @@ type Cluster struct {
 	hosts    []*api.Host // sorted by name
 	byName   map[api.Name]int32
 	room     []room // of hosts[i]
-	services map[serviceKey]*spread
+	services map[serviceKey]*fleet
 	columns  map[string]*column
 	classes  map[string]*class
 	failed   map[failure]api.Decision
-	same     []int32 // scratch: pods of the service on hosts[i]; all 0 between calls
-}
 
-// room is what a host has, and has left.
-type room struct {
-	cpu, memory         int64 // capacity: thousandths of a processor, bytes
-	freeCPU, freeMemory int64 // may be negative when a host shrank
-	share               int32 // thousandths in use, of processors or memory, whichever is more
-	pods                int32
+	scratch scratch
 }
 
 type serviceKey struct{ project, service api.Name }
 
-// spread is how a service's pods lie: pods by host, without those that are being deleted.
-type spread struct{ onHost map[int32]int32 }
+// fleet is a service, and how its pods lie: by host, without those that are being deleted.
+type fleet struct {
+	onHost    map[int32]int32
+	pods      int32
+	repellers []repeller
+}
+
+// repeller is a service that does not want the fleet's pods under a value of a label where its own are.
+type repeller struct {
+	of     *fleet
+	within string
+}
 
 // column is one label of every host, its values numbered.
 type column struct {
@@ -40,14 +43,14 @@ type column struct {
 	values []string
 }
 
-// NewCluster takes in the hosts, as their Status.State and Status.Capacity say, and the pods that
-// are assigned to them. A pod counts until nothing is left of it (api.PhaseGone); one that is
-// being deleted takes room, but no part in the spread.
-func NewCluster(hosts []api.Host, pods []api.Pod) *Cluster {
+// NewCluster takes in the hosts, as their Status.State and Status.Capacity say, the pods that
+// are assigned to them, and the services, of which it takes the placement of pods that are there. A pod counts until
+// nothing is left of it (api.PhaseGone); one that is being deleted takes room, but no part in the spread.
+func NewCluster(hosts []api.Host, pods []api.Pod, services []api.Service) *Cluster {
 	c := &Cluster{
 		hosts: make([]*api.Host, len(hosts)), byName: make(map[api.Name]int32, len(hosts)),
-		room: make([]room, len(hosts)), same: make([]int32, len(hosts)),
-		services: map[serviceKey]*spread{}, columns: map[string]*column{},
+		room:     make([]room, len(hosts)),
+		services: make(map[serviceKey]*fleet, len(services)), columns: map[string]*column{},
 		classes: map[string]*class{}, failed: map[failure]api.Decision{},
 	}
 	for i := range hosts {
@@ -56,13 +59,29 @@ func NewCluster(hosts []api.Host, pods []api.Pod) *Cluster {
 	slices.SortFunc(c.hosts, func(a, b *api.Host) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
 	for i, h := range c.hosts {
 		c.byName[h.Metadata.Name] = int32(i)
-		cpu, memory := int64(h.Status.Capacity.CPU), int64(h.Status.Capacity.Memory)
-		c.room[i] = room{cpu: cpu, memory: memory, freeCPU: cpu, freeMemory: memory}
+		c.room[i] = roomOf(&h.Status)
+	}
+	for i := range services {
+		c.know(&services[i])
 	}
 	for i := range pods {
 		c.take(&pods[i])
 	}
 	return c
+}
+
+// know takes in what a service's placement means for others.
+func (c *Cluster) know(s *api.Service) {
+	place := &s.Spec.Placement
+	f := c.fleet(serviceKey{s.Metadata.Project, s.Metadata.Name})
+
+	for _, a := range place.Apart {
+		if a.Prefer || a.Service == s.Metadata.Name {
+			continue
+		}
+		other := c.fleet(serviceKey{s.Metadata.Project, a.Service})
+		other.repellers = append(other.repellers, repeller{f, a.Label()})
+	}
 }
 
 // take counts a pod that is assigned already.
@@ -71,43 +90,42 @@ func (c *Cluster) take(p *api.Pod) {
 	if !ok || p.Status.Phase == api.PhaseGone {
 		return
 	}
-	c.use(i, NeedOf(&p.Spec.Template))
-	if !p.Metadata.Deleting {
-		c.spreadOf(serviceKey{p.Metadata.Project, p.Spec.Service}).onHost[i]++
+	c.room[i].use(needOf(&p.Spec.Template))
+	if p.Metadata.Deleting {
+		return
 	}
+	c.fleetOf(p).add(i, 1)
 }
 
 // Retire takes a pod that has just been marked for deletion out of its service's spread. Its room
 // stays taken until the host has reported it gone.
 func (c *Cluster) Retire(p *api.Pod) {
-	if i, ok := c.byName[p.Spec.Host]; ok && p.Status.Phase != api.PhaseGone {
-		c.spreadOf(serviceKey{p.Metadata.Project, p.Spec.Service}).onHost[i]--
+	i, ok := c.byName[p.Spec.Host]
+	if !ok || p.Status.Phase == api.PhaseGone {
+		return
 	}
+	c.fleetOf(p).add(i, -1)
+
+	clear(c.failed)
+
 }
 
-func (c *Cluster) spreadOf(k serviceKey) *spread {
-	s := c.services[k]
-	if s == nil {
-		s = &spread{onHost: map[int32]int32{}}
-		c.services[k] = s
-	}
-	return s
+func (c *Cluster) fleetOf(p *api.Pod) *fleet {
+	return c.fleet(serviceKey{p.Metadata.Project, p.Spec.Service})
 }
 
-func (c *Cluster) use(host int32, need api.Resources) {
-	r := &c.room[host]
-	r.freeCPU -= int64(need.CPU)
-	r.freeMemory -= int64(need.Memory)
-	r.share = max(share(r.freeCPU, r.cpu), share(r.freeMemory, r.memory))
-	r.pods++
+func (c *Cluster) fleet(k serviceKey) *fleet {
+	f := c.services[k]
+	if f == nil {
+		f = &fleet{onHost: map[int32]int32{}}
+		c.services[k] = f
+	}
+	return f
 }
 
-// share gives the thousandths in use of a capacity. A host that has none of it is full.
-func share(free, capacity int64) int32 {
-	if capacity <= 0 || free <= 0 {
-		return 1000
-	}
-	return int32((capacity - free) * 1000 / capacity)
+func (f *fleet) add(host, n int32) {
+	f.onHost[host] += n
+	f.pods += n
 }
 
 // column gives a label's values over all hosts.

@@ -109,7 +109,7 @@ func TestPlace(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods)); diff != "" {
+			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods, nil)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -122,7 +122,7 @@ func TestDeletedPodsTakeRoomButNotPartInTheSpread(t *testing.T) {
 	gone := pod("web", "b", api.Resources{CPU: 3500})
 	gone.Metadata.Deleting, gone.Status.Phase = true, api.PhaseGone
 	hosts := []api.Host{host("a", nil), host("b", nil)}
-	got := schedule.Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}, hosts, []api.Pod{leaving, gone})
+	got := schedule.Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}, hosts, []api.Pod{leaving, gone}, nil)
 	if got.Host != "b" || got.Rejected[api.ReasonCPU] != 1 {
 		t.Errorf("got %+v; want host b, and a without room", got)
 	}
@@ -130,7 +130,7 @@ func TestDeletedPodsTakeRoomButNotPartInTheSpread(t *testing.T) {
 
 // Requests that differ in what they need of a host's offer alone are different classes.
 func TestOffersAreNotMixedUp(t *testing.T) {
-	c := schedule.NewCluster([]api.Host{host("a", nil, offers(api.PolicyBaseline, "bulk"))}, nil)
+	c := schedule.NewCluster([]api.Host{host("a", nil, offers(api.PolicyBaseline, "bulk"))}, nil, nil)
 	for _, tt := range []struct {
 		r    schedule.Request
 		want api.Name
@@ -150,7 +150,7 @@ func TestOffersAreNotMixedUp(t *testing.T) {
 
 func TestRetire(t *testing.T) {
 	old := pod("web", "a", api.Resources{})
-	c := schedule.NewCluster([]api.Host{host("a", nil), host("b", nil, cordoned)}, []api.Pod{old})
+	c := schedule.NewCluster([]api.Host{host("a", nil), host("b", nil, cordoned)}, []api.Pod{old}, nil)
 	c.Retire(&old)
 	if d := c.Place(schedule.Request{Project: "p", Service: "web"}); d.Reasons[0] != "host: 0 pods of the service" {
 		t.Errorf("a retired pod still counts: %+v", d)
@@ -171,7 +171,7 @@ func BenchmarkPlace(b *testing.B) {
 	}
 	for _, spread := range []string{"host", "zone"} {
 		b.Run(spread, func(b *testing.B) {
-			c := schedule.NewCluster(hosts, pods)
+			c := schedule.NewCluster(hosts, pods, nil)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -197,6 +197,6 @@ func BenchmarkNewCluster(b *testing.B) {
 		pods[i] = pod(api.Name(fmt.Sprint("s", i%3000)), hosts[i*7%5000].Metadata.Name, api.Resources{})
 	}
 	for b.Loop() {
-		schedule.NewCluster(hosts, pods)
+		schedule.NewCluster(hosts, pods, nil)
 	}
 }
