@@ -49,14 +49,18 @@ func TestValidateNamesTheField(t *testing.T) {
 		field string
 		spoil func(*Service)
 	}{
-		"name":         {"metadata.name", func(s *Service) { s.Metadata.Name = "a\nb" }},
-		"no project":   {"metadata.project", func(s *Service) { s.Metadata.Project = "" }},
-		"version":      {"version", func(s *Service) { s.Version = "v9" }},
-		"replicas":     {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
-		"max skew":     {"spec.placement.maxSkew", func(s *Service) { s.Spec.Placement.MaxSkew = -1 }},
-		"max per host": {"spec.placement.maxPerHost", func(s *Service) { s.Spec.Placement.MaxPerHost = 10001 }},
-		"near nobody":  {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Within: "zone"}} }},
-		"near within":  {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Service: "db", Within: "a\x00b"}} }},
+		"name":            {"metadata.name", func(s *Service) { s.Metadata.Name = "a\nb" }},
+		"no project":      {"metadata.project", func(s *Service) { s.Metadata.Project = "" }},
+		"version":         {"version", func(s *Service) { s.Version = "v9" }},
+		"replicas":        {"spec.replicas", func(s *Service) { *s.Spec.Replicas = -1 }},
+		"global replicas": {"spec.replicas", func(s *Service) { s.Spec.Global = true }},
+		"global packed":   {"spec.placement", func(s *Service) { s.Spec.Global, s.Spec.Replicas, s.Spec.Placement.Pack = true, nil, true }},
+		"priority":        {"spec.placement.priority", func(s *Service) { s.Spec.Placement.Priority = 1001 }},
+		"min ready":       {"spec.minReady", func(s *Service) { s.Spec.MinReady = -1 }},
+		"max skew":        {"spec.placement.maxSkew", func(s *Service) { s.Spec.Placement.MaxSkew = -1 }},
+		"max per host":    {"spec.placement.maxPerHost", func(s *Service) { s.Spec.Placement.MaxPerHost = 10001 }},
+		"near nobody":     {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Within: "zone"}} }},
+		"near within":     {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Service: "db", Within: "a\x00b"}} }},
 		"apart twice": {"spec.placement.apart[1]", func(s *Service) {
 			s.Spec.Placement.Apart = []Neighbour{{Service: "db"}, {Service: "db", Within: "host"}}
 		}},

@@ -19,6 +19,7 @@ func (f *faults) placement(p *Placement) {
 		}
 	}
 	f.add(at+".spread", labelKey(p.Spread))
+	f.within(at+".priority", p.Priority, -1000, 1000)
 	f.within(at+".maxSkew", p.MaxSkew, 1, 10000)
 	f.within(at+".maxPerHost", p.MaxPerHost, 1, 10000)
 	f.neighbours(at+".near", p.Near)
@@ -29,6 +30,17 @@ func (f *faults) placement(p *Placement) {
 		}) {
 			f.addf(fmt.Sprintf("%s.near[%d]", at, i), "must be near %q and apart from it; take one away", n.Service)
 		}
+	}
+}
+
+// global refuses what says where the pods of a global service are, which is on each host.
+func (f *faults) global(s *ServiceSpec) {
+	p := &s.Placement
+	if s.Replicas != nil {
+		f.addf("spec.replicas", "is given, and spec.global too, which means one pod a host; take one away")
+	}
+	if p.MaxSkew != 0 || p.MaxPerHost != 0 || p.Pack || p.Spread != "" && p.Spread != HostLabel {
+		f.addf("spec.placement", "has spread, maxSkew, maxPerHost or pack, but spec.global means one pod a host; take them away")
 	}
 }
 

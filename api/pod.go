@@ -30,6 +30,7 @@ type PodSpec struct {
 // Decision explains a placement.
 type Decision struct {
 	Host     Name           `json:"host,omitempty"`
+	Waits    Name           `json:"waits,omitempty" doc:"Host on which it waits for pods of lower priority to end"`
 	Score    int            `json:"score,omitempty" doc:"Score of the chosen host; higher is better"`
 	Reasons  []string       `json:"reasons,omitempty" doc:"What the score is made of"`
 	Rejected map[Reason]int `json:"rejected,omitempty" doc:"Number of hosts left out, by reason"`

@@ -35,7 +35,8 @@ const (
 	ReasonPlacement      Reason = "PlacementChanged"
 	ReasonDrained        Reason = "HostDrained" // its host is drained
 	ReasonServiceDeleted Reason = "ServiceDeleted"
-	ReasonReplaced       Reason = "Replaced" // a newer pod has taken its place
+	ReasonPreempted      Reason = "Preempted" // a pod of higher priority needs its room
+	ReasonReplaced       Reason = "Replaced"  // a newer pod has taken its place
 )
 
 // Why a host was left out of a placement.

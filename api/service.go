@@ -29,6 +29,8 @@ type Service struct {
 // ServiceSpec is what people want of a service.
 type ServiceSpec struct {
 	Replicas  *int       `json:"replicas,omitempty" doc:"Pods that should run; 1 when left out" minimum:"0" maximum:"10000"`
+	Global    bool       `json:"global,omitempty" doc:"One pod on each host that fits, instead of replicas; follows hosts that join and leave"`
+	MinReady  int        `json:"minReady,omitempty" doc:"Ready pods that pods of higher priority leave to it; none when left out" minimum:"0" maximum:"10000"`
 	Placement Placement  `json:"placement,omitzero" doc:"Which hosts the pods may run on"`
 	Aliases   []Hostname `json:"aliases,omitempty" doc:"Host names that the routers send to the service's first port" maxItems:"100"`
 	Offers    []Name     `json:"offers,omitempty" doc:"Projects whose services may link to this one" maxItems:"256"`
@@ -135,6 +137,7 @@ type Placement struct {
 	Near       []Neighbour   `json:"near,omitempty" doc:"Services of the project of which a pod must be near" maxItems:"32"`
 	Apart      []Neighbour   `json:"apart,omitempty" doc:"Services of the project of which no pod may be near; holds both ways" maxItems:"32"`
 	Pack       bool          `json:"pack,omitempty" doc:"Take the fullest host that fits, not the emptiest"`
+	Priority   int           `json:"priority,omitempty" doc:"Pods that fit nowhere get the room of pods of lower priority, which end; -1000 to 1000, 0 when left out" minimum:"-1000" maximum:"1000"`
 }
 
 // Neighbour is a service whose pods others are to be near to, or apart from.
@@ -157,6 +160,7 @@ type Requirement struct {
 
 // ServiceStatus is what runs of a service.
 type ServiceStatus struct {
+	Wanted  int    `json:"wanted,omitempty" doc:"Pods that a global service should have: one for each host that fits"`
 	Pods    int    `json:"pods" doc:"Pods that exist and are not being deleted"`
 	Ready   int    `json:"ready" doc:"Pods that are ready"`
 	Reason  Reason `json:"reason,omitempty" doc:"Why the service is not as wanted"`

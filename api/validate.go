@@ -87,7 +87,7 @@ func (p *Pod) Validate() []Fault {
 // Default implements Resource.
 func (s *Service) Default() {
 	s.defaultVersion()
-	if s.Spec.Replicas == nil {
+	if s.Spec.Replicas == nil && !s.Spec.Global {
 		s.Spec.Replicas = new(int)
 		*s.Spec.Replicas = 1
 	}
@@ -144,7 +144,11 @@ func (s *Service) Validate() []Fault {
 	if r := s.Spec.Replicas; r != nil && (*r < 0 || *r > 10000) {
 		f.addf("spec.replicas", "is %d; 0 to 10000 are allowed", *r)
 	}
+	f.within("spec.minReady", s.Spec.MinReady, 1, 10000)
 	f.placement(&s.Spec.Placement)
+	if s.Spec.Global {
+		f.global(&s.Spec)
+	}
 	f.unique("spec.aliases", len(s.Spec.Aliases), func(i int) (string, error) {
 		return string(s.Spec.Aliases[i]), s.Spec.Aliases[i].Validate()
 	})

@@ -44,6 +44,9 @@ func serviceHealth(s *api.Service) health {
 }
 
 func replicas(s *api.Service) int {
+	if s.Spec.Global {
+		return s.Status.Wanted
+	}
 	if s.Spec.Replicas == nil {
 		return 1
 	}

@@ -56,6 +56,9 @@ func (v *View) fleet(s *api.Service) *fleet {
 	for _, list := range [][]replica{f.live, f.leaving, f.gone} {
 		slices.SortFunc(list, func(a, b replica) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
 	}
+	if s.Spec.Global {
+		f.want = v.wantedGlobal(f)
+	}
 	return f
 }
 
@@ -106,8 +109,8 @@ func (v *View) givenUp(h *api.Host) bool {
 	return v.ready == 0 || v.states[h.Metadata.Name] == api.HostLost
 }
 
-// stateful tells whether two copies could disturb each other's data.
-func (f *fleet) stateful() bool { return f.Spec.Stateful() }
+// stateful tells whether two copies could disturb each other's data. Those of a global service are on different hosts.
+func (f *fleet) stateful() bool { return f.Spec.Stateful() && !f.Spec.Global }
 
 // current gives the pods that are as the service wants them.
 func (f *fleet) current() []replica { return f.pick(func(r replica) bool { return r.outdated == "" }) }

@@ -12,7 +12,7 @@ import (
 	"gearmesh.dev/master/schedule"
 )
 
-// assign gives hosts to the pods that wait for one, the oldest first.
+// assign gives hosts to the pods that wait for one, those of the highest priority first, of these the oldest.
 func (p *planner) assign(fleets []*fleet) {
 	type waiting struct {
 		f *fleet
@@ -27,7 +27,9 @@ func (p *planner) assign(fleets []*fleet) {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b waiting) int {
-		return a.f.live[a.i].Metadata.Created.Compare(b.f.live[b.i].Metadata.Created)
+		return cmp.Or(
+			cmp.Compare(b.f.Spec.Placement.Priority, a.f.Spec.Placement.Priority),
+			a.f.live[a.i].Metadata.Created.Compare(b.f.live[b.i].Metadata.Created))
 	})
 	for _, w := range list {
 		placed := p.assignOne(w.f, w.f.live[w.i].Pod)
@@ -53,8 +55,14 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 	if p.cluster == nil {
 		p.cluster = p.newCluster()
 	}
-	d := p.cluster.Place(p.request(f, pod))
-	if was := f.pin(pod); was != "" {
+	q, was := p.request(f, pod), pod.Spec.Placement
+	d := p.cluster.Place(q)
+	if d.Host == "" {
+		p.preempt(f, pod, q, &d)
+	} else if was != nil && was.Waits == d.Host {
+		d.Reasons = append(d.Reasons, was.Reasons...)
+	}
+	if was := f.pin(pod); was != "" && d.Waits == "" {
 		d.Reasons = append(d.Reasons, p.pinReason(f, was, &d))
 	}
 	pod.Spec.Placement = &d
@@ -65,10 +73,13 @@ func (p *planner) place(f *fleet, pod *api.Pod) {
 
 func (p *planner) request(f *fleet, pod *api.Pod) schedule.Request {
 	r := schedule.Request{Project: f.Metadata.Project, Service: f.Metadata.Name,
-		Need: schedule.NeedOf(&pod.Spec.Template), Ports: len(pod.Spec.Template.Ports), Placement: f.Spec.Placement,
+		Need: schedule.NeedOf(&pod.Spec.Template), Ports: len(pod.Spec.Template.Ports), Placement: f.Spec.Placement, Priority: f.Spec.Placement.Priority,
 		Policy: pod.Spec.Template.NeededPolicy(), Classes: pod.Spec.Template.VolumeClasses()}
 	if on := p.pinned(f, f.pin(pod)); on != "" {
 		r.Placement.Require = slices.Concat(r.Placement.Require, onlyOn(on))
+	}
+	if f.Spec.Global {
+		r.On = onlyHost(pod)
 	}
 	return r
 }
@@ -180,12 +191,12 @@ func placementOf(pod *api.Pod) (api.Reason, string) {
 
 // replaceLost replaces the pods of lost hosts for which another host has room now.
 func (p *planner) replaceLost(f *fleet) {
-	if p.brake.on || f.stateful() {
+	if p.brake.on || f.stateful() || f.Spec.Global {
 		return
 	}
 	for _, r := range f.pick(func(r replica) bool { return r.lost }) {
 		pod := p.newPod(f, api.ReasonHostLost, "")
-		if p.place(f, pod); pod.Spec.Host == "" {
+		if p.place(f, pod); pod.Spec.Host == "" && pod.Spec.Placement.Waits == "" {
 			return
 		}
 		p.mark(r.Pod, api.ReasonHostLost, fmt.Sprintf("host %s is lost; it is to end when the host returns", r.Spec.Host))

@@ -19,7 +19,8 @@ func Plan(s Snapshot, newUID func() api.UID) []Action {
 // Plan is Plan on a View.
 func (v *View) Plan(newUID func() api.UID) []Action {
 	p := &planner{View: v, newUID: newUID}
-	fleets := p.fleets()
+	fleets := byPriority(p.fleets())
+	p.planned = fleets
 	p.removeProjects()
 	p.removeServices()
 	p.removeOrphans()
@@ -43,6 +44,7 @@ type planner struct {
 	*View
 	newUID  func() api.UID
 	acts    []Action
+	planned []*fleet
 	retired []*api.Pod        // marked for deletion in this plan, before cluster was built
 	cluster *schedule.Cluster // built when the first pod is placed
 	names   *names            // built when the first pod is made

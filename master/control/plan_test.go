@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,6 +119,48 @@ func notInZone(z string) func(*api.Service) {
 	}
 }
 
+func global(s *api.Service) { s.Spec.Global, s.Spec.Replicas = true, nil }
+
+func cpu(n api.CPU) func(*api.Service) {
+	return func(s *api.Service) { s.Spec.Containers[0].Resources.CPU = n }
+}
+
+func priority(n int) func(*api.Service) {
+	return func(s *api.Service) { s.Spec.Placement.Priority = n }
+}
+
+func keeps(n int) func(*api.Service) { return func(s *api.Service) { s.Spec.MinReady = n } }
+
+// full puts a pod of web on each host.
+func full(c *scene) {
+	for i, h := range []api.Name{"h1", "h2", "h3"} {
+		pod("web", api.Name(fmt.Sprint("web-", i+1)), h, func(p *api.Pod) { p.Metadata.UID = api.UID(fmt.Sprint("uid-", i+1)) })(c)
+	}
+}
+
+// ending lets pods have been marked for deletion.
+func ending(names ...api.Name) func(*scene) {
+	return func(c *scene) {
+		for i := range c.Pods {
+			if slices.Contains(names, c.Pods[i].Metadata.Name) {
+				deleting(&c.Pods[i])
+			}
+		}
+	}
+}
+
+// only is the mark of a pod of a global service.
+func only(host string) func(*api.Pod) {
+	return func(p *api.Pod) { p.Metadata.Labels = map[string]string{control.OnlyLabel: host} }
+}
+
+// waits lets others have ended for a pod that waits.
+func waits(host api.Name) func(*api.Pod) {
+	return func(p *api.Pod) {
+		p.Spec.Placement = &api.Decision{Waits: host, Reasons: []string{"its room is that of shop/web-1"}, Rejected: map[api.Reason]int{api.ReasonCPU: 3}}
+	}
+}
+
 func oneAHost(s *api.Service) { s.Spec.Placement.MaxPerHost = 1 }
 
 // refused lets a pod have waited for a host already.
@@ -146,6 +189,22 @@ func TestPlans(t *testing.T) {
 			pod("web", "web-4", "", refused(api.ReasonHostMaximum, 3))),
 		"roll-no-room": newScene(service("web", 3), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", old),
 			pod("web", "web-4", "", refused(api.ReasonCordoned, 3)), hosts(cordoned, "h1", "h2", "h3")),
+		"global-new":        newScene(service("log", 0, global, notInZone("b")), hosts(cordoned, "h2")),
+		"global-volumes":    newScene(service("log", 0, global, volumes)),
+		"global-at-rest":    newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
+		"global-no-room":    newScene(service("log", 0, global), service("web", 1, cpu(2000)), pod("web", "web-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
+		"global-rolls":      newScene(service("log", 0, global), pod("log", "log-1", "h1", old), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old), lose("h3")),
+		"global-roll-waits": newScene(service("log", 0, global), pod("log", "log-1", "h1", unready), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old)),
+		"global-one-more":   newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3"), pod("log", "log-4", "h3")),
+		"global-host-leaves": newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3"), hosts(removed, "h3"),
+			pod("log", "log-4", "", only("h3"))),
+		"preempt":        newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000)), full),
+		"preempt-budget": newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000), keeps(3)), full),
+		"preempt-equal":  newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000), priority(10)), full),
+		"preempt-waits":  newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000)), pod("pay", "pay-1", "", waits("h1")), pod("web", "web-0", ""), full, ending("web-1")),
+		"preempt-then-room": newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000)), pod("pay", "pay-1", "", waits("h1")), pod("web", "web-0", ""),
+			pod("web", "web-1", "h1", gone), pod("web", "web-2", "h2"), pod("web", "web-3", "h3")),
+		"preempt-host-lost":      newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 2, cpu(1000)), pod("pay", "pay-1", "h1"), pod("web", "web-2", "h2"), pod("web", "web-3", "h3"), lose("h1")),
 		"roll-volumes-starts":    newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old)),
 		"roll-volumes-waits":     newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old, deleting)),
 		"roll-volumes-gone":      newScene(service("db", 1, volumes), pod("db", "db-1", "h2", old, gone)),

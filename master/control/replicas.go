@@ -8,7 +8,11 @@ import (
 
 // retire marks the pods of a service that should end.
 func (p *planner) retire(f *fleet) {
-	if f.stateful() {
+	switch {
+	case f.Spec.Global:
+		p.retireGlobal(f)
+		return
+	case f.stateful():
 		p.retireStateful(f)
 		return
 	}
@@ -109,7 +113,11 @@ func (p *planner) retireOne(f *fleet, r replica, reason api.Reason, why string) 
 
 // create makes the pods that a service lacks.
 func (p *planner) create(f *fleet) {
-	if f.stateful() {
+	switch {
+	case f.Spec.Global:
+		p.createGlobal(f)
+		return
+	case f.stateful():
 		p.createStateful(f)
 		return
 	}

@@ -53,6 +53,8 @@ const (
 	ServiceLabel = LabelPrefix + "service"
 	// PinLabel names the host that holds the volumes of a pod.
 	PinLabel = LabelPrefix + "volumes-on"
+	// OnlyLabel names the host that a pod of a global service is for.
+	OnlyLabel = LabelPrefix + "only-on"
 )
 
 // serviceKey names a service within the cluster.

@@ -74,6 +74,8 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 	switch {
 	case v.brake.on:
 		out.Reason, out.Message = api.ReasonBrake, v.brake.String()
+	case v.global(p):
+		out.Message += "; it has a pod of its service of its own, and comes back with it"
 	case p.Spec.Template.Stateful():
 		out.Message += "; it has volumes there, so it is not started elsewhere: bring the host back, or delete the host to give it up"
 	case p.Metadata.Deleting:
@@ -82,6 +84,12 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 		out.Message += "; it is replaced as soon as another host has room: add a host, or bring this one back"
 	}
 	return out
+}
+
+// global tells whether a pod is one of those of which each host has one.
+func (v *View) global(p *api.Pod) bool {
+	s := v.services[serviceKey{p.Metadata.Project, p.Spec.Service}]
+	return s != nil && s.Spec.Global
 }
 
 // unschedulable says why no host fits and what would help.
@@ -154,6 +162,9 @@ func help(d *api.Decision) string {
 func (v *View) ServiceStatus(s *api.Service) api.ServiceStatus {
 	f := v.fleet(s)
 	out := api.ServiceStatus{Pods: len(f.live)}
+	if s.Spec.Global {
+		out.Wanted = f.want
+	}
 	var worst *api.Pod
 	var worstStatus api.PodStatus
 	for _, r := range f.live {

@@ -59,6 +59,7 @@ func (w *world) createService() string {
 	if w.rand.IntN(2) == 0 {
 		s.Spec.Volumes = []api.Volume{{Name: "data"}}
 	}
+	s.Spec.Placement.Priority = w.rand.IntN(3)
 	s.Default()
 	if w.rand.IntN(2) == 0 {
 		*s.Spec.Replicas = w.rand.IntN(4)

@@ -18,8 +18,14 @@ type Cluster struct {
 	columns  map[string]*column
 	classes  map[string]*class
 	failed   map[failure]api.Decision
+	scratch  scratch
 
-	scratch scratch
+	// What Preempt goes by.
+	pods      []api.Pod
+	lowest    int              // priority of all services
+	residents [][]resident     // of hosts[i]; nil until they are asked for
+	ending    map[api.UID]bool // pods that Retire was told of
+	hopeless  map[hopeless]bool
 }
 
 type serviceKey struct{ project, service api.Name }
@@ -28,6 +34,9 @@ type serviceKey struct{ project, service api.Name }
 type fleet struct {
 	onHost    map[int32]int32
 	pods      int32
+	ready     int32
+	minReady  int32
+	priority  int
 	repellers []repeller
 }
 
@@ -49,7 +58,7 @@ type column struct {
 func NewCluster(hosts []api.Host, pods []api.Pod, services []api.Service) *Cluster {
 	c := &Cluster{
 		hosts: make([]*api.Host, len(hosts)), byName: make(map[api.Name]int32, len(hosts)),
-		room:     make([]room, len(hosts)),
+		room: make([]room, len(hosts)), pods: pods, ending: map[api.UID]bool{}, hopeless: map[hopeless]bool{},
 		services: make(map[serviceKey]*fleet, len(services)), columns: map[string]*column{},
 		classes: map[string]*class{}, failed: map[failure]api.Decision{},
 	}
@@ -74,6 +83,8 @@ func NewCluster(hosts []api.Host, pods []api.Pod, services []api.Service) *Clust
 func (c *Cluster) know(s *api.Service) {
 	place := &s.Spec.Placement
 	f := c.fleet(serviceKey{s.Metadata.Project, s.Metadata.Name})
+	f.priority, f.minReady = place.Priority, int32(s.Spec.MinReady)
+	c.lowest = min(c.lowest, place.Priority)
 
 	for _, a := range place.Apart {
 		if a.Prefer || a.Service == s.Metadata.Name {
@@ -95,6 +106,9 @@ func (c *Cluster) take(p *api.Pod) {
 		return
 	}
 	c.fleetOf(p).add(i, 1)
+	if p.Status.Ready {
+		c.fleetOf(p).ready++
+	}
 }
 
 // Retire takes a pod that has just been marked for deletion out of its service's spread. Its room
@@ -105,9 +119,12 @@ func (c *Cluster) Retire(p *api.Pod) {
 		return
 	}
 	c.fleetOf(p).add(i, -1)
-
+	if p.Status.Ready {
+		c.fleetOf(p).ready--
+	}
+	c.ended(i, p)
+	clear(c.hopeless)
 	clear(c.failed)
-
 }
 
 func (c *Cluster) fleetOf(p *api.Pod) *fleet {
@@ -175,6 +192,28 @@ func (c *Cluster) class(q *Request) (string, *class) {
 	}
 	c.classes[key] = k
 	return key, k
+}
+
+// only gives the class of a request for one host alone.
+func (c *Cluster) only(k *class, q *Request) *class {
+	if q.On == "" {
+		return k
+	}
+	out := &class{rejected: map[api.Reason]int{}}
+	i, ok := c.byName[q.On]
+	if !ok {
+		out.rejected[api.ReasonRequirement] = len(c.hosts)
+		return out
+	}
+	if len(c.hosts) > 1 {
+		out.rejected[api.ReasonRequirement] = len(c.hosts) - 1
+	}
+	if reason := ruledOut(c.hosts[i], q); reason != "" {
+		out.rejected[reason]++
+	} else {
+		out.fit = []int32{i}
+	}
+	return out
 }
 
 // maxClasses bounds the memory for classes (4 bytes a host each).

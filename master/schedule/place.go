@@ -17,17 +17,19 @@ type failure struct {
 // Decision.Host is empty and Decision.Rejected says why.
 func (c *Cluster) Place(q Request) api.Decision {
 	key, k := c.class(&q)
+	k = c.only(k, &q)
 	r := c.rules(&q, k)
+	plain := len(r.bounds) == 0 && q.On == ""
 	fails := failure{key, r.need}
 	// Pods only ever take room away: where one found no host the next will not either. What other pods mean for
 	// it may change both ways.
-	if d, ok := c.failed[fails]; ok && len(r.bounds) == 0 {
+	if d, ok := c.failed[fails]; ok && plain {
 		return clone(d)
 	}
 	best, out := c.best(k, r)
 	d := api.Decision{Rejected: k.with(out)}
 	if best < 0 {
-		if len(r.bounds) == 0 {
+		if plain {
 			c.failed[fails] = d
 		}
 		return clone(d)

@@ -34,6 +34,8 @@ type Request struct {
 	Need      api.Resources // of all containers together
 	Ports     int           // of the host that the pod is given
 	Placement api.Placement // an empty Spread means api.HostLabel
+	Priority  int           // others with a lower one may have to end for it
+	On        api.Name      // the only host to take; any when empty
 	Policy    api.Policy    // the host must allow it
 	Classes   []api.Name    // volume classes that the host must have
 }
