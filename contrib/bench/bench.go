@@ -41,6 +41,8 @@ type bench struct {
 	address  map[string]netip.Addr // of hosts
 	runs     int
 	parallel int
+	seed     uint64 // of P7
+	cluster  string // file of P7, instead of a seed
 	say      func(format string, args ...any)
 }
 

@@ -22,6 +22,8 @@ type options struct {
 	figures.Options
 	runs       int
 	parallel   int
+	seed       uint64
+	cluster    string
 	serveNames bool
 }
 
@@ -31,6 +33,8 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f.IntVar(&o.runs, "runs", 5, "runs whose median counts; P11 takes at most 3")
 	f.IntVar(&o.parallel, "parallel", 0, "containers that P2 starts at once; 0: 50, or 20 on a busy machine")
 	f.BoolVar(&o.serveNames, "serve-names", false, "be the DNS server that P6 measures")
+	f.Uint64Var(&o.seed, "seed", 1, "of the cluster that P7 generates")
+	f.StringVar(&o.cluster, "cluster", "", "`file` with a recorded cluster for P7: {\"hosts\": […], \"services\": […], \"pods\": […]}, as gear get -o json gives them")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -43,7 +47,7 @@ func parse(args []string, usage io.Writer) (options, error) {
 type part = figures.Part[*bench]
 
 func parts() []part {
-	return []part{{ID: "P1", Do: measureStart}, {ID: "P2", Do: measureMany}, {ID: "P3", Do: measureServe}, {ID: "P6", Alone: true, Do: measureNames}, {ID: "P9", Do: measureIdle},
+	return []part{{ID: "P1", Do: measureStart}, {ID: "P2", Do: measureMany}, {ID: "P3", Do: measureServe}, {ID: "P6", Alone: true, Do: measureNames}, {ID: "P7", Alone: true, Do: measureSchedule}, {ID: "P9", Do: measureIdle},
 		{ID: "P11", Do: measurePowerOff}}
 }
 
@@ -60,14 +64,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	if !slices.ContainsFunc(chosen, func(p part) bool { return !p.Alone }) {
-		b := &bench{runs: o.runs, say: func(format string, args ...any) { fmt.Fprintf(progress, "  "+format+"\n", args...) }}
+		b := &bench{runs: o.runs, seed: o.seed, cluster: o.cluster, say: func(format string, args ...any) { fmt.Fprintf(progress, "  "+format+"\n", args...) }}
 		return b.measure(ctx, chosen, o.Out, out)
 	}
 	w, err := o.World(lab.Config{}, progress)
 	if err != nil {
 		return err
 	}
-	b := &bench{world: w, runs: o.runs, parallel: o.parallel, say: w.Say}
+	b := &bench{world: w, runs: o.runs, parallel: o.parallel, seed: o.seed, cluster: o.cluster, say: w.Say}
 	return o.Within(ctx, w.Lab, func() error {
 		if err := b.boot(ctx); err != nil {
 			return err
