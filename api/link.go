@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -94,6 +95,15 @@ type EgressRule struct {
 func (r EgressRule) Network() (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(r.CIDR)
 	return p.Masked(), err == nil && p.Addr().Is4()
+}
+
+// String gives the rule for people, such as "*.example.com tcp 80,443".
+func (r EgressRule) String() string {
+	words := []string{cmp.Or(r.CIDR, r.Name), string(r.Protocol.orTCP())}
+	if len(r.Ports) > 0 {
+		words = append(words, strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Ports), " ", ","), "[]"))
+	}
+	return strings.Join(words, " ")
 }
 
 // Matches tells whether the rule is about a DNS name, given without the final dot.

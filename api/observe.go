@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // LogLine is one line that a container wrote, or that systemd or the kernel wrote of it.
 type LogLine struct {
@@ -23,6 +26,22 @@ type Why struct {
 	Links   []LinkTarget `json:"links,omitempty" doc:"As they should be"`
 
 	LinkStates []LinkState `json:"linkStates,omitempty" doc:"What of each of links stands in the pod's namespace, in the same order"`
+
+	Egress *EgressState `json:"egress,omitempty" doc:"What it is held to; nothing when it may connect to everything"`
+}
+
+// EgressState is what a pod may connect to, and what came of it.
+type EgressState struct {
+	Egress
+	Told    []ToldName `json:"told,omitempty" doc:"Addresses that the pod may connect to because its host's DNS server has told it of them"`
+	Refused uint64     `json:"refused" doc:"Packets that were refused, one for each try of TCP, since the rules were laid"`
+}
+
+// ToldName is an address that a pod was told of.
+type ToldName struct {
+	Name    string     `json:"name" doc:"What it asked for"`
+	Address netip.Addr `json:"address"`
+	Until   time.Time  `json:"until" doc:"Until when it may connect to there; longer while it has a connection"`
 }
 
 // TextFile is a text with the name people know it by.

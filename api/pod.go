@@ -22,6 +22,7 @@ type PodSpec struct {
 	Term       int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
 	Policy     Policy      `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"Policy it was admitted under; its host refuses what that does not allow"`
 	Registries []Registry  `json:"registries,omitempty" doc:"Registries of its project when it was made"`
+	Egress     *Egress     `json:"egress,omitempty" doc:"What its host lets it connect to: what its service says, else what its project says at present; told to its host alone"`
 	Ending     Reason      `json:"ending,omitempty" doc:"Why it is being deleted"`
 	Cause      Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
 	Placement  *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`

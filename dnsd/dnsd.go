@@ -34,6 +34,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Config says where a Server listens and what it knows.
@@ -44,6 +45,10 @@ type Config struct {
 	Split     []Route                 // domains that have servers of their own, which alone are asked for them
 	Logger    *slog.Logger            // nothing is logged when nil
 	Limits    Limits                  // DefaultLimits() when zero
+
+	// Tell is called with the IPv4 addresses of a name that a pod follows (Pod.Follows), before it is told of them; the answer waits for it, and
+	// is SERVFAIL after an error. Nothing is called when nil.
+	Tell func(ctx context.Context, pod netip.Addr, name string, addrs []netip.Addr, ttl time.Duration) error
 
 	// Secondaries are servers that may have the whole zone, and are told of changes. None when empty.
 	Secondaries []netip.AddrPort

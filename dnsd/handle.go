@@ -52,6 +52,9 @@ func (w *worker) respond(to, raw []byte, asker netip.Addr, now time.Time) ([]byt
 		return w.write(to, &answer{bits: [2]byte{bitTC}}, now), replied
 	}
 	a, out := w.decide(view, now)
+	if out == replied && w.follows(view) && a.counts[0] > 0 {
+		out = elsewhere // its addresses are made known first, which takes a moment
+	}
 	if out != replied {
 		return nil, out
 	}
@@ -119,7 +122,14 @@ func (w *worker) later() *worker {
 
 // ask gives the reply of other servers. A place among those that wait must be reserved.
 func (w *worker) ask(ctx context.Context, to []byte) []byte {
-	a, err := w.server.forward.ask(ctx, w.key())
+	a, err := w.answer(ctx)
+	if err == nil {
+		reply := w.write(to, a, time.Now())
+		if err = w.tell(ctx, reply); err == nil {
+			return reply
+		}
+		to = to[:0]
+	}
 	if err != nil {
 		w.server.config.Logger.Debug("a name is not resolved", "name", string(w.name), "asker", w.asker, "error", err)
 		a = failure(dns.RcodeServerFailure)

@@ -28,6 +28,9 @@ type View struct {
 type Pod struct {
 	Project api.Name
 	links   map[string]*node
+
+	// Follows tells of a name, without the final dot, whether Config.Tell hears of its addresses; no name's when nil.
+	Follows func(name string) bool
 }
 
 // NewPod gives a pod's view of its links: SERVICE.PROJECT.DOMAIN is the link's loopback address,

@@ -81,6 +81,8 @@ type Machine interface {
 	Relink(ctx context.Context, l PodLinks) error
 	// HostRules lays the host's own rules: port mappings and guards.
 	HostRules(ctx context.Context, r HostRules) error
+	// Talking gives a test for open flows from a pod to an address.
+	Talking(ctx context.Context) (func(pod, to netip.Addr) bool, error)
 	// PortFree tells whether nobody listens on a port of the host.
 	PortFree(p api.Protocol, port uint16) bool
 	// Router starts or stops the router on this host.
@@ -108,6 +110,7 @@ type HostRules struct {
 	Pods    []podstate.Net
 	// Balanced are the ports of the host's balancer that links lead to, by the pod's address.
 	Balanced map[netip.Addr][]uint16
+	Egress   map[netip.Addr]*linker.Egress // of the pods that are held to something, by address
 }
 
 // Config is what an agent needs. All fields must be set but Inside.
@@ -158,9 +161,9 @@ type Agent struct {
 	ports     *linkPorts
 	balanceMu sync.Mutex // one at a time changes the balancer
 	balances  bool       // it was last asked to run, or nobody knows
-
-	rulesMu  sync.Mutex // one at a time lays rules
-	detached atomic.Bool
+	toldMu    sync.Mutex // one at a time changes what pods were told
+	rulesMu   sync.Mutex // one at a time lays rules
+	detached  atomic.Bool
 
 	sessions atomic.Int64 // that people have open in pods
 }
@@ -171,6 +174,7 @@ type podWork struct {
 	failures int
 	retry    time.Time
 	progress Progress
+	told     *[]podstate.Told // nil when not read yet
 	linked   []api.LinkTarget // as last laid; nil when not known
 	drain    drain
 }

@@ -91,6 +91,7 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 			return want, nil, err
 		}
 		want.Rules.balance(h.net.Address, ports)
+		want.Rules.Egress[h.net.Address] = a.egressRules(h)
 		if p, ok := a.mem.pod(uid); ok && p.Metadata.Deleting || !pick(uid) {
 			continue
 		}

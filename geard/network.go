@@ -36,6 +36,7 @@ func (a *Agent) network(ctx context.Context) {
 		}
 	}
 	links := g.Wait()
+	a.forgetTold(ctx, disk)
 	a.condition(reasonNetwork, errors.Join(links, a.layHostRules(ctx), a.router(ctx)))
 }
 
@@ -143,6 +144,10 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 		if h.pod == nil {
 			continue
 		}
+		if err := a.keepEgress(h); err != nil {
+			return err
+		}
+		r.Egress[h.net.Address] = a.egressRules(h)
 		r.Pods = append(r.Pods, h.net)
 		ports, err := a.balancedPorts(resolver, *h.pod)
 		if err != nil {
@@ -158,7 +163,8 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 // hostRules gives what the host's rules are made of, but for its pods. Public ports of hosts that are down stay: they harm nobody, and rules
 // that stay the same need not be written.
 func (a *Agent) hostRules() HostRules {
-	return HostRules{Address: a.cfg.Address, Members: a.members(), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address)}
+	return HostRules{Address: a.cfg.Address, Members: a.members(), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address),
+		Egress: map[netip.Addr]*linker.Egress{}}
 }
 
 // balance notes which ports of the balancer a pod's links lead to.
@@ -191,7 +197,7 @@ func (a *Agent) router(ctx context.Context) error {
 	return nil
 }
 
-// Pods gives this host's pods by their addresses, as they are on disk.
+// Pods gives this host's pods by their addresses, as they are on disk, with what they are held to at present.
 func (a *Agent) Pods() map[netip.Addr]api.Pod {
 	disk, err := a.loadPods()
 	if err != nil {
@@ -200,7 +206,9 @@ func (a *Agent) Pods() map[netip.Addr]api.Pod {
 	out := map[netip.Addr]api.Pod{}
 	for _, h := range disk {
 		if h.pod != nil {
-			out[h.net.Address] = *h.pod
+			p := *h.pod
+			p.Spec.Egress = a.egress(h)
+			out[h.net.Address] = p
 		}
 	}
 	return out

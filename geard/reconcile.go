@@ -210,6 +210,12 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 		return err
 	}
 	a.changed.wake() // the DNS server knows the pod before it asks
+	if a.egress(held{pod: &pod}) != nil {
+		// Its units may start at any time from here on, at a boot too: what it is held to is laid, and on disk, before.
+		if err := a.layHostRules(ctx); err != nil {
+			return err
+		}
+	}
 	if err := a.cfg.Machine.Install(ctx, pod); err != nil {
 		return err
 	}
@@ -227,6 +233,11 @@ func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 	a.progress(pod, Progress{Phase: api.PhaseStarting})
 	if hasBalanced(pod) {
 		a.balance(ctx)
+	}
+	if a.egress(held{pod: &pod}) != nil {
+		if err := a.layHostRules(ctx); err != nil {
+			return err
+		}
 	}
 	// The pod does not count as ready before this task has ended, and so not before its ports are mapped.
 	var g errgroup.Group

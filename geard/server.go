@@ -83,6 +83,8 @@ type Explainer interface {
 	Explain(ctx context.Context, pod api.Pod) (units, rules []api.TextFile, err error)
 	// LinkStates tells what of each link stands in the pod's namespace.
 	LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error)
+	// Refused counts the packets that a pod's egress has refused.
+	Refused(ctx context.Context, uid api.UID) (uint64, error)
 }
 
 func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
@@ -102,8 +104,12 @@ func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	egress, err := a.explainEgress(r.Context(), h)
+	if err != nil {
+		return err
+	}
 	redactEnv(&h.pod.Spec.Template)
-	return writeJSON(w, api.Why{Pod: *h.pod, Units: units, Rules: rules, Links: links, LinkStates: states})
+	return writeJSON(w, api.Why{Pod: *h.pod, Units: units, Rules: rules, Links: links, LinkStates: states, Egress: egress})
 }
 
 // redactEnv takes the values out of environments: an explanation is read by more people than a

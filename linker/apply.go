@@ -98,7 +98,7 @@ func (v Variant) Update(ctx context.Context, netns string, old, r Rules) error {
 				return v.Apply(ctx, netns, r)
 			}
 			if !sameTable(was, is) {
-				b.WriteString(is.swap())
+				b.WriteString(is.swap(was))
 			}
 		}
 		err := v.restore(ctx, netns, f.tool, b.String())

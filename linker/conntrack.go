@@ -67,6 +67,34 @@ func end(ctx context.Context, path string, doomed func(flow) (Reason, bool)) (ma
 	return e.count, nil
 }
 
+// Talking gives a test for whether a namespace has a flow that an address started to another.
+func Talking(ctx context.Context, path string) (func(from, to netip.Addr) bool, error) {
+	open := map[[2]netip.Addr]bool{}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h, err := handle(path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	for range maxPasses {
+		var flows []*netlink.ConntrackFlow
+		if flows, err = h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET); err == nil {
+			for _, c := range flows {
+				if f, ok := flowOf(c); ok {
+					open[[2]netip.Addr{f.source, f.dialled.Addr()}] = true
+				}
+			}
+			return func(from, to netip.Addr) bool { return open[[2]netip.Addr{from, to}] }, nil
+		}
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("listing flows in namespace %q: %w", path, err)
+}
+
 // handle opens a netfilter socket in a namespace; "" means the caller's.
 func handle(path string) (*netlink.Handle, error) {
 	if path == "" {

@@ -17,6 +17,7 @@ const (
 	ReasonDatagram    Reason = "datagram"     // the backend is gone, and UDP has no end of its own
 	ReasonUnlinked    Reason = "unlinked"     // the link is gone
 	ReasonPodGone     Reason = "pod-gone"     // the pod's address is free for another pod
+	ReasonEgress      Reason = "egress"       // the pod may not connect to there any more
 	ReasonPortChanged Reason = "port-changed" // the host port is no longer, or only now, the pod's
 )
 
@@ -77,6 +78,9 @@ func hostVerdict(f flow, old, new ports4) (Reason, bool) {
 	if old.pods[f.source] && !new.pods[f.source] || old.pods[f.answers.Addr()] && !new.pods[f.answers.Addr()] {
 		return ReasonPodGone, true
 	}
+	if reason, ok := egressVerdict(f, old, new); ok {
+		return reason, true
+	}
 	if !new.own[f.dialled.Addr()] {
 		return "", false
 	}
@@ -90,6 +94,9 @@ type ports4 struct {
 	own   map[netip.Addr]bool        // addresses of the host
 	pods  map[netip.Addr]bool        // addresses of pods
 	ports map[portKey]netip.AddrPort // where host ports lead
+
+	gateway netip.Addr
+	held    map[netip.Addr]*Egress // of pods, by address
 }
 
 type portKey struct {
@@ -99,9 +106,13 @@ type portKey struct {
 
 // lookup gives c's tables.
 func (c HostConfig) lookup() ports4 {
-	p := ports4{map[netip.Addr]bool{c.Address: true, c.Gateway(): true}, map[netip.Addr]bool{}, map[portKey]netip.AddrPort{}}
+	p := ports4{own: map[netip.Addr]bool{c.Address: true, c.Gateway(): true}, pods: map[netip.Addr]bool{},
+		ports: map[portKey]netip.AddrPort{}, gateway: c.Gateway(), held: map[netip.Addr]*Egress{}}
 	for _, pod := range c.Pods {
 		p.pods[pod.Address], p.pods[LinkSource(pod.Address)] = true, true
+		if pod.Egress != nil {
+			p.held[pod.Address] = pod.Egress
+		}
 		for _, hp := range pod.Ports {
 			p.ports[portKey{hp.Protocol, hp.HostPort}] = netip.AddrPortFrom(pod.Address, hp.Port)
 		}

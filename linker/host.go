@@ -64,6 +64,7 @@ type HostPod struct {
 	Address  netip.Addr
 	Ports    []api.HostPort
 	Balanced []uint16 // ports of the host's balancer that its links lead to
+	Egress   *Egress  `json:",omitempty"` // nil when it may connect to everything
 }
 
 // mapping is one host port.
@@ -109,7 +110,7 @@ func HostPlan(c HostConfig) (Rules, error) {
 	c.Public = sortedPublic(c.Public)
 	return Rules{
 		v4: []table{
-			filter(c.input(bridge), c.forward(bridge), c.toMembers(), c.balanced()),
+			filter(append(c.egress(), c.input(bridge), c.forward(bridge), c.toMembers(), c.balanced())...),
 			nat(c.arriving(bridge), own(), ports("GEAR-PORTS", maps, false), ports("GEAR-PUBLIC", maps, true), c.leaving(bridge)),
 			raw(c.guard(bridge)),
 		},
@@ -190,6 +191,9 @@ func (c HostConfig) forward(bridge iface) chain {
 	f := chain{name: "GEAR-FORWARD", hook: "FORWARD"}
 	f.add(in(bridge), known, accept)
 	f.add(out(bridge), known, accept)
+	if c.holds() {
+		f.add(in(bridge), call(egressChain))
+	}
 	f.add(out(bridge), wasDNAT, accept)
 	f.add(in(bridge), out(bridge), overTCP, reset)
 	f.add(in(bridge), out(bridge), unreachable)
@@ -197,6 +201,7 @@ func (c HostConfig) forward(bridge iface) chain {
 	for _, m := range c.Members {
 		f.add(to(host(m)), in(bridge), call("GEAR-MEMBERS"))
 	}
+	f.add(from(c.linkNet()), in(bridge), unreachable) // links lead to members alone; else it is forged
 	f.add(in(bridge), accept)
 	return f
 }
@@ -228,6 +233,9 @@ func (c HostConfig) input(bridge iface) chain {
 	i.add(to(host(c.Gateway())), dport(api.TCP, 53), accept)
 	i.add(to(host(c.Gateway())), dport(api.UDP, 53), accept)
 	i.add(from(c.linkNet()), to(host(c.Gateway())), dports(api.TCP, FirstLinkPort, LastLinkPort), call("GEAR-BALANCED"))
+	if c.holds() {
+		i.add(call(egressChain))
+	}
 	for _, o := range c.Open {
 		i.add(dport(o.Protocol, o.Port), accept)
 	}
@@ -285,6 +293,9 @@ func (c HostConfig) check() (iface, []mapping, error) {
 		if err := errors.Join(checkAddr(p.At.Addr()), checkPort(p.Protocol, p.At.Port())); err != nil {
 			return "", nil, fmt.Errorf("public port: %w", err)
 		}
+	}
+	if err := c.checkEgress(); err != nil {
+		return "", nil, err
 	}
 	maps, err := c.mappings()
 	return bridge, maps, err

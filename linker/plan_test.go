@@ -149,7 +149,7 @@ func hostConfig() linker.HostConfig {
 func TestHostPlan(t *testing.T) {
 	bare := hostConfig()
 	bare.Members, bare.Open, bare.Public, bare.Pods = nil, nil, nil, nil
-	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare} {
+	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare, "egress": heldConfig()} {
 		t.Run(name, func(t *testing.T) {
 			r, err := linker.HostPlan(c)
 			if err != nil {

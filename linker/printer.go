@@ -32,6 +32,7 @@ const (
 	known    word = "-m conntrack --ctstate RELATED,ESTABLISHED"
 	wasDNAT  word = "-m conntrack --ctstate DNAT"
 	asked    word = "-m conntrack --ctdir ORIGINAL"
+	seldom   word = "-m limit --limit 6/min"
 	toLoop   word = "-d 127.0.0.0/8"
 	fromLoop word = "-s 127.0.0.0/8"
 	toLoop6  word = "-d ::1/128"
@@ -46,6 +47,11 @@ func call(chain string) word     { return word("-j " + chain) }
 func dnat(a netip.AddrPort) word { return word("-j DNAT --to-destination " + a.String()) }
 func dnatHost(a netip.Addr) word { return word("-j DNAT --to-destination " + a.String()) }
 func snat(a netip.Addr) word     { return word("-j SNAT --to-source " + a.String()) }
+
+// tell gives a packet to whoever listens to RefusedGroup, with the interface's name.
+func tell(i iface) word {
+	return word("-j NFLOG --nflog-prefix " + string(i) + " --nflog-group " + strconv.Itoa(RefusedGroup))
+}
 
 // dport matches a protocol and a destination port.
 func dport(p api.Protocol, port uint16) word {

@@ -53,17 +53,23 @@ func (r Rules) String() string {
 // fresh gives the restore text of t for a table without our chains.
 func (t table) fresh() string { return t.text(t.inserts()) }
 
-// swap gives the restore text of t for a table that has our chains and jumps. The kernel takes
-// it whole or not at all, so the deletion of a jump that is not there makes it fail, and a
+// swap gives the restore text of t for a table that is known to be was, with the same chains and jumps. Chains that stay are not
+// written, so that their rules go on counting. The kernel takes it whole or not at all, so the deletion of a jump that is not there makes it fail, and a
 // jump that is there ends up as the one first rule.
-func (t table) swap() string {
+func (t table) swap(was table) string {
 	var edits []string
 	for _, c := range t.chains {
 		if c.hook != "" {
 			edits = append(edits, "-D "+c.hook+" -j "+c.name, c.insert())
 		}
 	}
-	return t.text(edits)
+	part := table{name: t.name}
+	for i, c := range t.chains {
+		if !slices.Equal(c.rules, was.chains[i].rules) {
+			part.chains = append(part.chains, c)
+		}
+	}
+	return part.text(edits)
 }
 
 // insert gives the line that makes the jump to c the first rule of c's hook.

@@ -107,12 +107,41 @@ func (t saved) repair(want table) string {
 	if len(t.chains) == 0 && len(want.chains) == 0 || t.is(want) {
 		return ""
 	}
+	if t.hooked(want) {
+		return t.amend(want)
+	}
 	var edits []string
 	for _, j := range t.jumps {
 		edits = append(edits, "-D "+j.hook+" "+j.rule)
 	}
 	edits = append(edits, t.leftovers(want)...)
 	return want.text(append(edits, want.inserts()...))
+}
+
+// hooked tells whether all jumps to chains of ours are those that are wanted.
+func (t saved) hooked(want table) bool {
+	n := 0
+	for _, c := range want.chains {
+		if c.hook == "" {
+			continue
+		}
+		n++
+		if i := t.index(c.name); i < 0 || t.chains[i].hook != c.hook {
+			return false
+		}
+	}
+	return len(t.jumps) == n
+}
+
+// amend gives the restore text that writes the chains that differ, and lets the others be, with their counters.
+func (t saved) amend(want table) string {
+	part := table{name: t.name}
+	for _, c := range want.chains {
+		if i := t.index(c.name); i < 0 || !slices.Equal(t.chains[i].rules, c.rules) {
+			part.chains = append(part.chains, c)
+		}
+	}
+	return part.text(t.leftovers(want))
 }
 
 // leftovers gives the lines that delete the chains of ours that are not wanted: all are emptied first,

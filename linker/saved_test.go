@@ -89,7 +89,7 @@ func FuzzPlans(f *testing.F) {
 			Pods: []HostPod{{Address: at, Ports: []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}},
 				Balanced: []uint16{FirstLinkPort + port%1000}}}}
 		if r, err := HostPlan(c); err == nil {
-			checkText(t, r, 49)
+			checkText(t, r, 55)
 		}
 	})
 }

@@ -220,6 +220,9 @@ func (c *cache) applyObjectLocked(key api.Key, e store.Event) error {
 
 // indexLocked keeps the index of pods by host, and counts changes.
 func (c *cache) indexLocked(key api.Key, old, now api.Resource) {
+	if key.Kind == api.KindProject {
+		c.projectChangedLocked(key.Name)
+	}
 	if key.Kind != api.KindPod {
 		c.dirSeq++
 		return

@@ -151,10 +151,33 @@ func (c *cache) podsOf(host api.Name) (pods []api.Pod, seq, revision int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	for _, p := range c.byHost[host] {
-		pods = append(pods, *p)
+		told := *p
+		told.Spec.Egress = api.EgressOf(c.egressLocked(p.Metadata.Project), p.Spec.Template)
+		pods = append(pods, told)
 	}
 	sortPods(pods)
 	return pods, c.podSeq[host], c.revision
+}
+
+// egressLocked gives what a project says of its pods' egress.
+func (c *cache) egressLocked(project api.Name) *api.Egress {
+	p, ok := c.objects[api.KindProject][api.Key{Kind: api.KindProject, Name: project}].(*api.Project)
+	if !ok {
+		return nil
+	}
+	return p.Spec.Egress
+}
+
+// projectChangedLocked tells the hosts of a project's pods that these are told otherwise now.
+func (c *cache) projectChangedLocked(project api.Name) {
+	for host, pods := range c.byHost {
+		for key := range pods {
+			if key.Project == project {
+				c.podSeq[host]++
+				break
+			}
+		}
+	}
 }
 
 // signal gives a channel that closes at the next change.

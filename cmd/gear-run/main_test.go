@@ -17,6 +17,7 @@ import (
 	"gearmesh.dev/geard/podnet"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
+	"gearmesh.dev/linker"
 )
 
 func TestRun(t *testing.T) {
@@ -123,7 +124,7 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 		spoil(text)
 		said = nil
 		got, err := hostConfig(dirs, say)
-		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}, nil); err != nil || !reflect.DeepEqual(got, want) {
+		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}, nil, map[netip.Addr]*linker.Egress{place.Address: nil}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: the rules are of %+v, %v; want %+v", text, got, err, want)
 		}
 		if len(said) != 1 || !strings.Contains(said[0], "cannot be read") {

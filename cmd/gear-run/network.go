@@ -134,6 +134,17 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 			}
 		}
 	}
+	held := map[netip.Addr]*linker.Egress{}
+	for _, uid := range uids {
+		p, podErr := dirs.LoadPod(uid)
+		n, netErr := dirs.LoadNet(uid)
+		if podstate.Damaged(podErr) { // nobody knows what it may
+			p.Spec.Egress = &api.Egress{}
+		}
+		if netErr == nil {
+			held[n.Address] = podnet.Egress(uid, p.Spec.Egress, dirs.LoadTold(uid))
+		}
+	}
 	members := []netip.Addr{address}
 	var public []linker.PublicPort
 	if known, err := dirs.LoadDesired(); err == nil {
@@ -144,5 +155,5 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 			}
 		}
 	}
-	return podnet.HostConfig(address, members, public, pods, balanced), address.IsValid()
+	return podnet.HostConfig(address, members, public, pods, balanced, held), address.IsValid()
 }

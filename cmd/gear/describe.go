@@ -133,6 +133,7 @@ func (a *app) related(ctx context.Context, c *client.Client, r api.Resource, nam
 			fmt.Fprintf(a.out, "\n%s its links are not known: %v\n", a.outPaint.yellow("!"), err)
 		} else {
 			a.links(w)
+			a.egress(w.Egress)
 		}
 		return a.section("placement", r.Spec.Placement)
 	}

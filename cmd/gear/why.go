@@ -54,6 +54,7 @@ func (a *app) why(w api.Why) {
 	a.placement(p.Spec.Placement)
 	a.containers(p)
 	a.links(w)
+	a.egress(w.Egress)
 	a.texts("units", w.Units)
 	a.texts("rules", w.Rules)
 	if w.Dropped {

@@ -148,7 +148,7 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 func (d *agentDaemon) run(ctx context.Context) error {
 	d.setNames()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.images, d.renew, d.host.KeepEngine, d.watchRules} {
+	for _, part := range []func(context.Context) error{d.agent.Run, d.dns.Run, d.followNames, d.serveHosts, d.serveSocket, d.images, d.renew, d.host.KeepEngine, d.watchRules, d.watchRefused} {
 		g.Go(func() error { return part(ctx) })
 	}
 	ready(d.log)
@@ -156,6 +156,11 @@ func (d *agentDaemon) run(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, d.mesh.Close(closing))
+}
+
+// watchRefused writes to the journal what pods' egress refuses.
+func (d *agentDaemon) watchRefused(ctx context.Context) error {
+	return d.host.WatchRefused(ctx, d.agent.Refused)
 }
 
 // watchRules puts back at once what others take away of the host's rules.

@@ -12,6 +12,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/dnsd"
+	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/loop"
@@ -67,6 +68,7 @@ func (d *agentDaemon) nameServer(flags nameFlags) error {
 	}
 	d.names, d.serials = dnsd.NewTable(podstate.Prefix()), loadSerials(filepath.Join(d.dir, serialFile))
 	c.Source, c.Logger = d.names, d.log
+	c.Tell = d.agent.Told
 	d.dns, err = dnsd.New(c)
 	return err
 }
@@ -97,7 +99,9 @@ func (d *agentDaemon) setNames() {
 	d.names.SetZone(zone, dir.Hosts)
 	pods, links := map[netip.Addr]dnsd.Pod{}, dir.Resolver(d.id.Name)
 	for addr, p := range d.agent.Pods() {
-		pods[addr] = dnsd.NewPod(d.id.Domain, p.Metadata.Project, links.Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links))
+		pod := dnsd.NewPod(d.id.Domain, p.Metadata.Project, links.Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links))
+		pod.Follows = geard.Follows(p.Spec.Egress)
+		pods[addr] = pod
 	}
 	d.names.SetPods(pods)
 }

@@ -211,6 +211,18 @@ func (h *Host) HostRules(_ context.Context, r geard.HostRules) error {
 	return nil
 }
 
+// Talking implements geard.Machine: nobody talks.
+func (h *Host) Talking(context.Context) (func(pod, to netip.Addr) bool, error) {
+	return func(_, _ netip.Addr) bool { return false }, nil
+}
+
+// Rules gives the host's rules as they were last laid.
+func (h *Host) Rules() geard.HostRules {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rules
+}
+
 // PortFree implements geard.Machine.
 func (h *Host) PortFree(_ api.Protocol, port uint16) bool { return !h.Taken[port] }
 

@@ -12,13 +12,13 @@ import (
 const routerPort = 80
 
 // HostConfig gives what the rules of a host are made of: its address, those of all hosts of the cluster, the public ports of the
-// others, the places of its pods, and the
-// ports of its balancer that links lead to, by the pod's address.
-func HostConfig(address netip.Addr, members []netip.Addr, public []linker.PublicPort, pods []podstate.Net, balanced map[netip.Addr][]uint16) linker.HostConfig {
+// others, the places of its pods, and by their addresses the ports of the host's balancer that their links lead to and what
+// they are held to.
+func HostConfig(address netip.Addr, members []netip.Addr, public []linker.PublicPort, pods []podstate.Net, balanced map[netip.Addr][]uint16, held map[netip.Addr]*linker.Egress) linker.HostConfig {
 	c := linker.HostConfig{Bridge: VethPattern, PodNet: podstate.Prefix(), Address: address, Members: members, Public: public,
 		Open: []linker.OpenPort{{Protocol: api.TCP, Port: routerPort}}}
 	for _, p := range pods {
-		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports, Balanced: balanced[p.Address]})
+		c.Pods = append(c.Pods, linker.HostPod{Address: p.Address, Ports: p.Ports, Balanced: balanced[p.Address], Egress: held[p.Address]})
 	}
 	return c
 }

@@ -5,6 +5,7 @@
 //	STATE/pods/UID/net.json    its address and host ports (Net)
 //	STATE/pods/UID/links.json  its links as they were last resolved ([]api.LinkTarget)
 //	STATE/pods/UID/drains.json backends that are gone from its links, and until when connections to them may stay ([]linker.Drain)
+//	STATE/pods/UID/told.json   the addresses that its DNS server has told it of, where its egress goes by names ([]Told)
 //	STATE/pods/UID/{hosts,hostname,resolv.conf}  mounted into its containers
 //
 // The JSON files carry a checksum (atomicfile.WriteSummed), and net.json has a copy.

@@ -213,7 +213,7 @@ func generationIs(g uint32) bool {
 }
 
 func hostConfig(r geard.HostRules) linker.HostConfig {
-	return podnet.HostConfig(r.Address, r.Members, r.Public, r.Pods, r.Balanced)
+	return podnet.HostConfig(r.Address, r.Members, r.Public, r.Pods, r.Balanced, r.Egress)
 }
 
 // PortFree implements geard.Machine.

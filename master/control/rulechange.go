@@ -18,6 +18,7 @@ func RuleChanges(start []api.Pod, without, with Forecast) []api.RuleChange {
 	}
 	before, after := laid(now, without.End.Pods), laid(now, with.End.Pods)
 	out := linkChanges(now, before, after, with.End.Pods)
+	out = append(out, egressChanges(now, without.End, with.End)...)
 	out = append(out, hostPortChanges(before, after)...)
 	return append(out, aliasChanges(Directory(without.End, nil).Aliases, Directory(with.End, nil).Aliases)...)
 }
@@ -73,6 +74,47 @@ func linkChanges(now map[api.UID]bool, before, after rules, pods []api.Pod) []ap
 	slices.SortFunc(out, func(a, b api.RuleChange) int {
 		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.What, b.What))
 	})
+	return out
+}
+
+// egressChanges gives what pods that run on may connect to otherwise.
+func egressChanges(now map[api.UID]bool, before, after Snapshot) []api.RuleChange {
+	was, is := projectEgress(before), projectEgress(after)
+	var out []api.RuleChange
+	for i := range after.Pods {
+		p := &after.Pods[i]
+		if !now[p.Metadata.UID] || p.Spec.Host == "" || p.Metadata.Deleting {
+			continue
+		}
+		gone := describeEgress(api.EgressOf(was[p.Metadata.Project], p.Spec.Template))
+		come := describeEgress(api.EgressOf(is[p.Metadata.Project], p.Spec.Template))
+		if !slices.Equal(gone, come) {
+			out = append(out, api.RuleChange{Host: p.Spec.Host, Project: p.Metadata.Project, Pod: p.Metadata.Name, What: "egress", Old: gone, New: come})
+		}
+	}
+	slices.SortFunc(out, func(a, b api.RuleChange) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Pod, b.Pod))
+	})
+	return out
+}
+
+func projectEgress(s Snapshot) map[api.Name]*api.Egress {
+	out := map[api.Name]*api.Egress{}
+	for i := range s.Projects {
+		out[s.Projects[i].Metadata.Name] = s.Projects[i].Spec.Egress
+	}
+	return out
+}
+
+// describeEgress says what is allowed, one thing a string.
+func describeEgress(e *api.Egress) []string {
+	if e == nil {
+		return []string{"everything"}
+	}
+	out := []string{"links"}
+	for _, r := range e.Allow {
+		out = append(out, r.String())
+	}
 	return out
 }
 
