@@ -20,7 +20,6 @@ type Link struct {
 	Balance   Balance  `json:"balance,omitempty" enum:"random,weighted,sticky" doc:"How a connection finds its backend; random when left out"`
 	Nearest   bool     `json:"nearest,omitempty" doc:"Backends on the pod's own host only, while there is one; else those in its host's zone, while there is one"`
 	Mode      LinkMode `json:"mode,omitempty" enum:"direct,balanced" doc:"direct when left out: the kernel alone; balanced: through a proxy of the host that counts connections"`
-	Wait      LinkWait `json:"wait,omitempty" enum:"ready,always" doc:"ready: the containers start when the link has a backend; always: they also stop while it has none"`
 }
 
 // Retarget says what becomes of open connections when a link's backends change.
@@ -49,15 +48,6 @@ type LinkMode string
 const (
 	LinkDirect   LinkMode = "direct"   // the kernel: no process is in the path
 	LinkBalanced LinkMode = "balanced" // a HAProxy of the host: each connection goes to the backend with the fewest
-)
-
-// LinkWait says what a pod's containers do while a link has no backend.
-type LinkWait string
-
-// What a pod may wait for.
-const (
-	WaitReady  LinkWait = "ready"  // start when there is one
-	WaitAlways LinkWait = "always" // also stop when there is none any more, and start again
 )
 
 // In gives the project of the service that a pod of the project links to.
@@ -169,7 +159,6 @@ func (f *faults) link(at string, l Link) {
 	f.word(at+".retarget", string(l.Retarget), "drain", "cut")
 	f.word(at+".balance", string(l.Balance), "random", "weighted", "sticky")
 	f.word(at+".mode", string(l.Mode), "direct", "balanced")
-	f.word(at+".wait", string(l.Wait), "ready", "always")
 	if l.MaxDrain < 0 || l.MaxDrain > 0 && l.Retarget == Cut {
 		f.addf(at+".maxDrain", "is %s with retarget %q; it bounds drain and cannot be negative", l.MaxDrain, l.Retarget)
 	}
