@@ -190,3 +190,16 @@ func TestEgressRuleMatches(t *testing.T) {
 		}
 	}
 }
+
+// One host that reports an address that rules of links cannot have must not break the links of others.
+func TestResolverTakesIPv4Alone(t *testing.T) {
+	e := func(host Name, at string) HostEndpoints {
+		return HostEndpoints{Host: host, Endpoints: []Endpoint{{Project: "shop", Service: "db", Pod: "db-" + host, Port: "main", Protocol: TCP, Address: netip.MustParseAddrPort(at), Ready: true}}}
+	}
+	d := Directory{Services: []ServiceEntry{{Project: "shop", Name: "db", Ports: []Port{{Name: "main", Port: 5432, Protocol: TCP}}}},
+		Endpoints: []HostEndpoints{e("h1", "[2001:db8::1]:20000"), e("h2", "192.0.2.2:20000")}}
+	got := d.Resolver("h1").Targets("shop", "web-1", []Link{{Service: "db", LocalPort: 5432, Protocol: TCP}})
+	if len(got) != 1 || len(got[0].Backends) != 1 || got[0].Backends[0] != netip.MustParseAddrPort("192.0.2.2:20000") {
+		t.Errorf("got %+v", got)
+	}
+}

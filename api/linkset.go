@@ -78,7 +78,7 @@ func (d Directory) Resolver(host Name) *Resolver {
 	}
 	for _, h := range d.Endpoints {
 		for _, e := range h.Endpoints {
-			if e.Ready {
+			if e.Ready && e.Address.Addr().Is4() { // rules of links are for IPv4; one host that says otherwise must not break the others' links
 				id := portID{serviceID{e.Project, e.Service}, e.Port}
 				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.Pod, min(max(cmp.Or(e.Weight, DefaultWeight), 1), MaxWeight)})
 			}

@@ -115,6 +115,10 @@ func TestAPodThatNobodyKnowsRunsOnAndIsToldOf(t *testing.T) {
 		})
 	})
 	r.untilHost("web-aaaaa up started=1\n")
+	r.until("it to keep its ports, and to be held to its links alone", func() bool {
+		e := r.laidEgress()
+		return e != nil && len(e.Allow) == 0 && len(r.host.Rules().Pods[0].Ports) > 0
+	})
 	r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{pod(uidA)}}
 	r.until("all to be well again", func() bool { return len(r.agent.Report().Conditions) == 0 && r.status(uidA).Ready })
 	r.untilHost("web-aaaaa up started=1\n")

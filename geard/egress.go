@@ -47,6 +47,15 @@ func (a *Agent) egressRules(h held) *linker.Egress {
 	return podnet.Egress(uid, a.egress(h), a.told(uid))
 }
 
+// hold adds a pod to the host's rules whose file says nothing of it. It may be running: it keeps its ports, and since nobody knows what it may
+// connect to, it may connect to nothing but its links and names.
+func (r *HostRules) hold(uid api.UID, net podstate.Net) {
+	if net.Address.IsValid() {
+		r.Pods = append(r.Pods, net)
+		r.Egress[net.Address] = podnet.Egress(uid, &api.Egress{}, nil)
+	}
+}
+
 // told gives what a pod was told; it must not be changed.
 func (a *Agent) told(uid api.UID) []podstate.Told {
 	a.mu.Lock()

@@ -83,6 +83,7 @@ func (a *Agent) expected(disk map[api.UID]held, pick func(api.UID) bool) (Expect
 	resolver := a.resolver()
 	for uid, h := range disk {
 		if h.pod == nil {
+			want.Rules.hold(uid, h.net)
 			continue
 		}
 		want.Rules.Pods = append(want.Rules.Pods, h.net)

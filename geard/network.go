@@ -140,8 +140,9 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 		return err
 	}
 	r, resolver := a.hostRules(), a.resolver()
-	for _, h := range disk {
+	for uid, h := range disk {
 		if h.pod == nil {
+			r.hold(uid, h.net)
 			continue
 		}
 		if err := a.keepEgress(h); err != nil {
