@@ -50,7 +50,7 @@ func (e *Embedded) Admit(ctx context.Context, name string, address netip.Addr) (
 	if err := e.vacate(ctx, name, at.Host); err != nil {
 		return "", err
 	}
-	if _, err := e.client.MemberAddAsLearner(ctx, []string{at.String()}); err != nil {
+	if err := e.addLearner(ctx, at.String()); err != nil {
 		return "", fmt.Errorf("making room for master %q: %w", name, refusal(err))
 	}
 	resp, err := e.client.MemberList(ctx)
@@ -58,6 +58,17 @@ func (e *Embedded) Admit(ctx context.Context, name string, address netip.Addr) (
 		return "", fmt.Errorf("making room for master %q: %w", name, known(err))
 	}
 	return seat(resp.Members, name, at.String()), nil
+}
+
+// addLearner adds a member. etcd makes its id of the address and the second, and takes no id twice: one that was removed in
+// the second in which it was added can come back in the next (computeMemberID in server/etcdserver/api/membership/member.go).
+func (e *Embedded) addLearner(ctx context.Context, url string) error {
+	_, err := e.client.MemberAddAsLearner(ctx, []string{url})
+	if errors.Is(err, rpctypes.ErrMemberNotFound) {
+		loop.Sleep(ctx, time.Second)
+		_, err = e.client.MemberAddAsLearner(ctx, []string{url})
+	}
+	return err
 }
 
 // seat writes the members as etcd wants them.
