@@ -185,7 +185,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	mem, err := openMemory(dir, cfg.Log)
+	mem, err := openMemory(cfg.Dirs, cfg.Log)
 	if err != nil {
 		return nil, err
 	}

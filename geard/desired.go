@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -45,16 +44,16 @@ const (
 
 // openMemory reads what was kept. A file that cannot be read is put aside, never taken for "nothing
 // is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
-func openMemory(dir string, log *slog.Logger) (*memory, error) {
-	m := &memory{path: filepath.Join(dir, "desired.json"), log: log, changed: loop.NewKick()}
-	err := atomicfile.ReadSummed(m.path, podstate.DesiredLimit, &m.state)
+func openMemory(dirs podstate.Dirs, log *slog.Logger) (*memory, error) {
+	m := &memory{path: dirs.Desired(), log: log, changed: loop.NewKick()}
+	var err error
+	m.state, err = dirs.LoadDesired()
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return m, nil
 	case !podstate.Damaged(err):
 		return nil, fmt.Errorf("reading the desired state: %w", err)
 	}
-	m.state = api.Desired{}
 	log.Error("the desired state on disk cannot be read; it is put aside and asked for again", "file", m.path, "err", err)
 	if err := os.Rename(m.path, m.path+".corrupt"); err != nil {
 		return nil, fmt.Errorf("putting the unreadable desired state aside: %w", err)

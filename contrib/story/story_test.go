@@ -19,7 +19,7 @@ func TestLabStory(t *testing.T) { tell(t, "story", Boot(), Guestbook(), Faults()
 // TestNodeStory shows what a single host can do and bear: make test-node.
 func TestNodeStory(t *testing.T) {
 	begin := Guestbook()
-	tell(t, "node", Boot(), begin[:5], Tools(), Hosting(), End())
+	tell(t, "node", Boot(), begin[:5], Tools(), Neighbours(), Hosting(), End())
 }
 
 // TestLabFailover moves databases behind addresses that stay, with clients that hold their connections.

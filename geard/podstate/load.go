@@ -1,6 +1,7 @@
 package podstate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -136,11 +137,16 @@ func announced(p api.Pod, port, host api.Name, known api.Directory) (api.Endpoin
 // Desired gives the path of what the master last said to this host (api.Desired), which its agent keeps.
 func (d Dirs) Desired() string { return filepath.Join(d.State, "agent", "desired.json") }
 
-// LoadDesired reads it.
+// LoadDesired reads it. One with a pod that cannot be is damaged as a whole: what else it says is not to be believed either.
 func (d Dirs) LoadDesired() (api.Desired, error) {
 	var v api.Desired
 	if err := atomicfile.ReadSummed(d.Desired(), DesiredLimit, &v); err != nil {
 		return api.Desired{}, err
+	}
+	for _, p := range v.Pods {
+		if err := cmp.Or(p.Metadata.UID.Validate(), p.Metadata.Project.Validate(), p.Metadata.Name.Validate()); err != nil {
+			return api.Desired{}, damaged(d.Desired(), fmt.Sprintf("it has a pod that cannot be: %v", err))
+		}
 	}
 	return v, nil
 }
