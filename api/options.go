@@ -60,20 +60,21 @@ type Capability string
 
 // Words that stand for several capabilities.
 const (
-	CapDefault Capability = "DEFAULT" // what Docker gives a container unasked
+	CapDefault Capability = "DEFAULT" // what Docker gives a container unasked, but NET_RAW
 	CapAll     Capability = "ALL"
 )
 
-// DefaultCapabilities gives what Docker gives a container unasked (moby: oci/caps/defaults.go).
+// DefaultCapabilities gives what Docker gives a container unasked (moby: oci/caps/defaults.go), but NET_RAW: with that a pod
+// sends packets from any address, also from the one that stands for its links.
 func DefaultCapabilities() []Capability {
 	return []Capability{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
-		"NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
+		"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 }
 
 // capabilities gives all of capabilities(7).
 func capabilities() []Capability {
 	return append(DefaultCapabilities(), "AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "DAC_READ_SEARCH",
-		"IPC_LOCK", "IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN", "NET_BROADCAST", "PERFMON",
+		"IPC_LOCK", "IPC_OWNER", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN", "NET_BROADCAST", "NET_RAW", "PERFMON",
 		"SYS_ADMIN", "SYS_BOOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
 		"SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM")
 }
