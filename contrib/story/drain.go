@@ -46,7 +46,7 @@ func drainHost(ctx context.Context, w *World) error {
 	w.Say("%s is empty but for volumes; %d visits, none failed", host, tried)
 	after, err := w.startTimes(ctx, "db")
 	if err != nil || !maps.Equal(db, after) {
-		return fmt.Errorf("db, whose volume is where it is, was touched: before %v, after %v, %w", db, after, err)
+		return fmt.Errorf("db, whose volume is where it is, was touched: before %v, after %v, %v", db, after, err)
 	}
 	_, err = w.Gear(ctx, "host", "uncordon", host)
 	return err

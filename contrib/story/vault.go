@@ -85,7 +85,7 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	}
 	var list api.List[api.Pod]
 	if err := w.JSON(ctx, &list, "get", "pods", "-p", "vault"); err != nil || len(list.Items) != 1 {
-		return fmt.Errorf("the pods of vault: %s, %w", phases(list.Items), err)
+		return fmt.Errorf("the pods of vault: %s, %v", phases(list.Items), err)
 	}
 	n.app = list.Items[0]
 	if err := n.allReach(ctx, w, map[string]bool{"127.0.0.1 6379": false, "::1 6379": false}); err != nil {
@@ -93,7 +93,7 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	}
 	var why api.Why
 	if err := w.JSON(ctx, &why, "why", "-p", "vault", string(n.app.Metadata.Name)); err != nil || len(why.Links) != 1 || why.Links[0].Reason != api.ReasonNotOffered {
-		return fmt.Errorf("gear why says of the link: %+v, %w", why.Links, err)
+		return fmt.Errorf("gear why says of the link: %+v, %v", why.Links, err)
 	}
 	before, err := w.startTimes(ctx, "db")
 	if err != nil {
@@ -103,6 +103,7 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
+	text = strings.Replace(text, "in: [h2]", "in: [h3]", 1) // where moveDatabase has moved it
 	offered := strings.Replace(text, "metadata: {name: db, project: guestbook}\nspec:\n", "metadata: {name: db, project: guestbook}\nspec:\n  offers: [vault]\n", 1)
 	start := time.Now()
 	if _, err := w.Apply(ctx, offered); err != nil {
@@ -123,7 +124,7 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	}
 	after, err := w.startTimes(ctx, "db")
 	if err != nil || !maps.Equal(before, after) {
-		return fmt.Errorf("db restarted: before %v, after %v, %w", before, after, err)
+		return fmt.Errorf("db restarted: before %v, after %v, %v", before, after, err)
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func (n *neighbours) hold(ctx context.Context, w *World, egress string, want map
 	w.Say("%s is in force %.1f s after gear apply was begun", egress, time.Since(start).Seconds())
 	var list api.List[api.Pod]
 	if err := w.JSON(ctx, &list, "get", "pods", "-p", "vault"); err != nil || len(list.Items) != 1 || list.Items[0].Metadata.UID != n.app.Metadata.UID {
-		return fmt.Errorf("the pod was replaced: %s, %w", phases(list.Items), err)
+		return fmt.Errorf("the pod was replaced: %s, %v", phases(list.Items), err)
 	}
 	return nil
 }
