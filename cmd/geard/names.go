@@ -68,7 +68,10 @@ func (d *agentDaemon) nameServer(flags nameFlags) error {
 	}
 	d.names, d.serials = dnsd.NewTable(podstate.Prefix()), loadSerials(filepath.Join(d.dir, serialFile))
 	c.Source, c.Logger = d.names, d.log
-	c.Tell = d.agent.Told
+	// The server is made before the agent, so that bad flags are found before anything begins, and serves after it.
+	c.Tell = func(ctx context.Context, pod netip.Addr, name string, addrs []netip.Addr, ttl time.Duration) error {
+		return d.agent.Told(ctx, pod, name, addrs, ttl)
+	}
 	d.dns, err = dnsd.New(c)
 	return err
 }
