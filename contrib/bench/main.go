@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		b := &bench{runs: o.runs, seed: o.seed, cluster: o.cluster, say: func(format string, args ...any) { fmt.Fprintf(progress, "  "+format+"\n", args...) }}
 		return b.measure(ctx, chosen, o.Out, out)
 	}
-	w, err := o.World(lab.Config{}, progress)
+	w, err := o.World(lab.Config{Packages: peerPackages()}, progress)
 	if err != nil {
 		return err
 	}

@@ -62,13 +62,17 @@ func measureStart(ctx context.Context, b *bench) ([]figures.Row, error) {
 		}
 		bridge = append(bridge, br)
 	}
+	peers, err := measurePeers(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	hostRow := figures.Times("P1.host", "docker run -d --network host", host)
-	return []figures.Row{
+	return append([]figures.Row{
 		figures.Times("P1", "container start: API call → process, image present", ours).Against("docker run on host network", hostRow.Value).NoMoreThan(1.10),
 		figures.Times("P1.bare", "the same without a port: nothing for routers to do", bare).Against("docker run on host network", hostRow.Value),
 		hostRow,
 		figures.Times("P1.bridge", "docker run -d, on the bridge", bridge),
-	}, nil
+	}, peers...), nil
 }
 
 // startOne makes a service with one pod on the target, and gives the time from the call to the
