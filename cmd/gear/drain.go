@@ -12,6 +12,8 @@ import (
 	"gearmesh.dev/client"
 )
 
+// The commands of a host's maintenance: cordon keeps new pods away, drain also moves those that are there, uncordon ends both.
+
 func (a *app) cordonCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "cordon HOST", Short: "Place no new pods on a host; what runs there stays",

@@ -146,8 +146,8 @@ func (n *neighbours) hold(ctx context.Context, w *World, egress string, want map
 	return nil
 }
 
-// byName is what vault is held to at last.
-func byName() string { return "{allow: [{name: h3.host.gear.internal, ports: [80]}]}" }
+// byName is what vault is held to at last: a name, and only it.
+const byName = "{allow: [{name: h3.host.gear.internal, ports: [80]}]}"
 
 func (n *neighbours) egress(ctx context.Context, w *World) error {
 	h2, h3 := w.hosts["h2"].String(), w.hosts["h3"].String()
@@ -163,7 +163,7 @@ func (n *neighbours) egress(ctx context.Context, w *World) error {
 	if err := n.hold(ctx, w, "{allow: [{cidr: "+h2+"/32, ports: [80]}]}", map[string]bool{h2 + " 80": true, w.hosts["h1"].String() + " 80": false}); err != nil {
 		return err
 	}
-	if err := n.hold(ctx, w, byName(), map[string]bool{h2 + " 80": false, h3 + " 80": false}); err != nil {
+	if err := n.hold(ctx, w, byName, map[string]bool{h2 + " 80": false, h3 + " 80": false}); err != nil {
 		return err
 	}
 	if _, err := n.inside(ctx, w, "dig +short +time=2 +tries=1 @10.127.0.1 h3.host.gear.internal A"); err != nil {
