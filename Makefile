@@ -32,6 +32,12 @@ build-failpoints: ## build the same with failpoints into bin/failpoints/ (docs/d
 	@mkdir -p bin/failpoints
 	@$(BUILD) -tags failpoints -o bin/failpoints/ ./cmd/gear ./cmd/geard ./cmd/gear-run ./contrib/faults
 
+.PHONY: build-clock
+build-clock: ## build the same with a wall clock that can be stepped too into bin/clock/
+	@mkdir -p bin/clock
+	@go run ./contrib/clockstep bin/clock/overlay
+	@$(BUILD) -tags failpoints -overlay bin/clock/overlay/overlay.json -o bin/clock/ ./cmd/gear ./cmd/geard ./cmd/gear-run ./contrib/faults
+
 .PHONY: check
 check: ## format, vet and the tests that need neither root nor a lab, in under a minute once built
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -70,9 +76,9 @@ bench: deps build ## measure the numbers of the docs, each beside its peer in on
 	go run ./contrib/bench -only "$(ONLY)" -out out/bench.json
 
 .PHONY: faults
-faults: deps build-failpoints ## do harm to a lab and see that the bounds of the docs hold (ONLY=F1,F7); also in out/faults.json
+faults: deps build-clock ## do harm to a lab and see that the bounds of the docs hold (ONLY=F1,F7); also in out/faults.json
 	@mkdir -p out
-	bin/failpoints/faults -only "$(ONLY)" -out out/faults.json
+	bin/clock/faults -bin bin/clock -only "$(ONLY)" -out out/faults.json
 
 .PHONY: demo
 demo: deps build ## three systemd hosts on this machine, with the guestbook on them, step by step

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -59,6 +60,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"min ready":       {"spec.minReady", func(s *Service) { s.Spec.MinReady = -1 }},
 		"max skew":        {"spec.placement.maxSkew", func(s *Service) { s.Spec.Placement.MaxSkew = -1 }},
 		"max per host":    {"spec.placement.maxPerHost", func(s *Service) { s.Spec.Placement.MaxPerHost = 10001 }},
+		"rebalance":       {"spec.placement.rebalance", func(s *Service) { s.Spec.Placement.Rebalance, s.Spec.Singleton = true, true }},
 		"near nobody":     {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Within: "zone"}} }},
 		"near within":     {"spec.placement.near[0]", func(s *Service) { s.Spec.Placement.Near = []Neighbour{{Service: "db", Within: "a\x00b"}} }},
 		"apart twice": {"spec.placement.apart[1]", func(s *Service) {
@@ -271,11 +273,13 @@ func randomDesired(r *rand.Rand, rev int64) Desired {
 	for _, n := range []Name{"h1", "h2"} {
 		if r.IntN(2) == 0 {
 			d.Directory.Hosts = append(d.Directory.Hosts, HostEntry{Name: n, Router: r.IntN(2) == 0})
+			d.Directory.Revoked = append(d.Directory.Revoked, RevokedEntry{Host: n, Issued: time.Unix(r.Int64N(3), 0).UTC()})
 			d.Directory.Services = append(d.Directory.Services, ServiceEntry{Project: "p", Name: n})
 			d.Directory.Aliases = append(d.Directory.Aliases, AliasEntry{Host: Hostname(n), Port: Name([]string{"x", "y"}[r.IntN(2)])})
 			d.Directory.Endpoints = append(d.Directory.Endpoints, HostEndpoints{Host: n, Seq: rev})
 		}
 	}
+	d.Gossip = &GossipKeys{Seq: 1 + r.Int64N(2), Keys: [][]byte{{byte(r.IntN(2))}}}
 	return d
 }
 

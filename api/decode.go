@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // MaxDepth is how deep a document may nest.
@@ -76,6 +77,9 @@ func (w walker) value(path string, t reflect.Type, depth int) error {
 // mismatch tells why a value that starts with the token is not of type t, or "". encoding/json would
 // find it too, but could not say where in a list it stands.
 func mismatch(tok json.Token, t reflect.Type) string {
+	if tok != nil && t == reflect.TypeFor[time.Time]() {
+		return noTime(tok)
+	}
 	if t == nil || tok == nil || t.Kind() == reflect.Interface || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return ""
 	}
@@ -94,6 +98,18 @@ func mismatch(tok json.Token, t reflect.Type) string {
 		return outOfRange(v, t)
 	}
 	return ""
+}
+
+// noTime tells why a value is no time, or "".
+func noTime(tok json.Token) string {
+	text, isText := tok.(string)
+	if _, err := time.Parse(time.RFC3339, text); isText && err == nil {
+		return ""
+	}
+	if !isText {
+		return tokenName(tok) + " is given where a time is needed, such as \"2026-01-02T15:04:05Z\""
+	}
+	return fmt.Sprintf("%q is no time; write it as 2026-01-02T15:04:05Z", text)
 }
 
 func outOfRange(n json.Number, t reflect.Type) string {

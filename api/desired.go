@@ -20,6 +20,8 @@ type Desired struct {
 	Directory Directory `json:"directory,omitzero"`
 	// Secrets are those that the pods need. They are never written to disk as they are.
 	Secrets []SecretValue `json:"secrets,omitempty"`
+	// Gossip are the keys of the mesh; nil when they are not told. The mesh keeps them in a file of its own.
+	Gossip *GossipKeys `json:"gossip,omitempty"`
 }
 
 // Patch is a change from one Desired to the next: one line of the stream that an agent holds.
@@ -33,19 +35,30 @@ type Patch struct {
 	Aliases   []AliasEntry    `json:"aliases,omitempty"`
 	Endpoints []HostEndpoints `json:"endpoints,omitempty"`
 	Masters   []MasterEntry   `json:"masters,omitempty"`
+	Revoked   []RevokedEntry  `json:"revoked,omitempty"`
 	Secrets   []SecretValue   `json:"secrets,omitempty" doc:"Those that pods of this host need, with the values that they need"`
-	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, secret/PROJECT/NAME, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST, master/NAME"`
+	Gossip    *GossipKeys     `json:"gossip,omitempty" doc:"The keys of the mesh, when they are news"`
+	Every     Duration        `json:"every,omitempty" doc:"From here on the stream may be silent this long; 2 s until it says so. Said only to a host that sends Gear-Paced: 1"`
+	Report    bool            `json:"report,omitempty" doc:"The host is to report at once"`
+	Removed   []string        `json:"removed,omitempty" doc:"Keys that are no more: pod/UID, secret/PROJECT/NAME, service/PROJECT/NAME, host/NAME, alias/HOST, endpoints/HOST, master/NAME, revoked/HOST"`
 }
 
-// Empty tells whether the patch changes nothing but the revision.
+// Empty tells whether the patch changes nothing of the desired state but the revision.
 func (p Patch) Empty() bool {
-	return !p.Full && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Masters)+len(p.Secrets)+len(p.Removed) == 0
+	return !p.Full && p.Gossip == nil && len(p.Pods)+len(p.Services)+len(p.Hosts)+len(p.Aliases)+len(p.Endpoints)+len(p.Masters)+len(p.Revoked)+len(p.Secrets)+len(p.Removed) == 0
+}
+
+// OfPods tells whether the patch may change what the host runs, and not only what it knows of the cluster.
+func (p Patch) OfPods() bool {
+	return p.Full || len(p.Pods)+len(p.Secrets) > 0 || slices.ContainsFunc(p.Removed, func(key string) bool {
+		return strings.HasPrefix(key, podPrefix) || strings.HasPrefix(key, secretPrefix)
+	})
 }
 
 // FullPatch gives the patch that sets everything.
 func FullPatch(d Desired) Patch {
 	return Patch{Full: true, Term: d.Term, Revision: d.Revision, Pods: d.Pods, Services: d.Directory.Services,
-		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints, Masters: d.Directory.Masters, Secrets: d.Secrets}
+		Hosts: d.Directory.Hosts, Aliases: d.Directory.Aliases, Endpoints: d.Directory.Endpoints, Masters: d.Directory.Masters, Revoked: d.Directory.Revoked, Secrets: d.Secrets, Gossip: d.Gossip}
 }
 
 // Diff gives the patch that makes to out of from.
@@ -53,11 +66,15 @@ func Diff(from, to Desired) Patch {
 	p := Patch{Term: to.Term, Revision: to.Revision}
 	p.Pods = changed(from.Pods, to.Pods, podKey, &p.Removed)
 	p.Secrets = changed(from.Secrets, to.Secrets, secretValueKey, &p.Removed)
+	if !reflect.DeepEqual(from.Gossip, to.Gossip) {
+		p.Gossip = to.Gossip
+	}
 	p.Services = changed(from.Directory.Services, to.Directory.Services, serviceKey, &p.Removed)
 	p.Hosts = changed(from.Directory.Hosts, to.Directory.Hosts, hostKey, &p.Removed)
 	p.Aliases = changed(from.Directory.Aliases, to.Directory.Aliases, aliasKey, &p.Removed)
 	p.Endpoints = changed(from.Directory.Endpoints, to.Directory.Endpoints, endpointsKey, &p.Removed)
 	p.Masters = changed(from.Directory.Masters, to.Directory.Masters, masterKey, &p.Removed)
+	p.Revoked = changed(from.Directory.Revoked, to.Directory.Revoked, revokedKey, &p.Removed)
 	return p
 }
 
@@ -71,23 +88,34 @@ func (d Desired) Apply(p Patch) Desired {
 	}
 	out.Pods = patched(from.Pods, p.Pods, podKey, p.Removed)
 	out.Secrets = patched(from.Secrets, p.Secrets, secretValueKey, p.Removed)
+	if out.Gossip = from.Gossip; p.Gossip != nil {
+		out.Gossip = p.Gossip
+	}
 	out.Directory.Services = patched(from.Directory.Services, p.Services, serviceKey, p.Removed)
 	out.Directory.Hosts = patched(from.Directory.Hosts, p.Hosts, hostKey, p.Removed)
 	out.Directory.Aliases = patched(from.Directory.Aliases, p.Aliases, aliasKey, p.Removed)
 	out.Directory.Endpoints = patched(from.Directory.Endpoints, newest(d.Directory.Endpoints, p.Endpoints), endpointsKey, p.Removed)
 	out.Directory.Masters = patched(from.Directory.Masters, p.Masters, masterKey, p.Removed)
+	out.Directory.Revoked = patched(from.Directory.Revoked, p.Revoked, revokedKey, p.Removed)
 	return out
 }
 
-func podKey(p Pod) string { return "pod/" + string(p.Metadata.UID) }
+// The first parts of keys in Patch.Removed that are of the host's own pods.
+const (
+	podPrefix    = "pod/"
+	secretPrefix = "secret/"
+)
+
+func podKey(p Pod) string { return podPrefix + string(p.Metadata.UID) }
 func secretValueKey(v SecretValue) string {
-	return "secret/" + string(v.Project) + "/" + string(v.Name)
+	return secretPrefix + string(v.Project) + "/" + string(v.Name)
 }
 func serviceKey(s ServiceEntry) string    { return "service/" + string(s.Project) + "/" + string(s.Name) }
 func hostKey(h HostEntry) string          { return "host/" + string(h.Name) }
 func aliasKey(a AliasEntry) string        { return "alias/" + string(a.Host) }
 func endpointsKey(e HostEndpoints) string { return "endpoints/" + string(e.Host) }
 func masterKey(m MasterEntry) string      { return "master/" + string(m.Name) }
+func revokedKey(r RevokedEntry) string    { return "revoked/" + string(r.Host) }
 
 // newest takes of each host's endpoints the value with the higher Seq.
 func newest(known, news []HostEndpoints) []HostEndpoints {

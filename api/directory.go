@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Directory is what every host knows of the cluster: names, and where they are reached. It holds
@@ -14,6 +15,19 @@ type Directory struct {
 	Aliases   []AliasEntry    `json:"aliases,omitempty"`
 	Endpoints []HostEndpoints `json:"endpoints,omitempty"`
 	Masters   []MasterEntry   `json:"masters,omitempty"`
+	Revoked   []RevokedEntry  `json:"revoked,omitempty"`
+}
+
+// RevokedEntry withdraws certificates of a host that was removed. It is kept until they have all run out. A later host of the same
+// name has a certificate that was issued later.
+type RevokedEntry struct {
+	Host   Name      `json:"host"`
+	Issued time.Time `json:"issued" doc:"Certificates of the name that were issued until then are refused"`
+}
+
+// Refuses tells whether a host's certificate has been withdrawn, by when it was issued.
+func (d Directory) Refuses(host Name, issued time.Time) bool {
+	return slices.ContainsFunc(d.Revoked, func(e RevokedEntry) bool { return e.Host == host && !issued.After(e.Issued) })
 }
 
 // ServiceEntry is a service as others see it.
@@ -29,8 +43,9 @@ type ServiceEntry struct {
 type HostEntry struct {
 	Name    Name       `json:"name"`
 	Address netip.Addr `json:"address"`
-	Router  bool       `json:"router,omitempty"`
-	Zone    Name       `json:"zone,omitempty" doc:"Its label zone"`
+	HostIPv6
+	Router bool `json:"router,omitempty"`
+	Zone   Name `json:"zone,omitempty" doc:"Its label zone"`
 }
 
 // AliasEntry is an alias in force.
@@ -60,6 +75,7 @@ type Endpoint struct {
 	Address  netip.AddrPort `json:"address"`
 	Ready    bool           `json:"ready"`
 	Public   bool           `json:"public,omitempty" doc:"Everybody may connect to it"`
+	IPv6     bool           `json:"ipv6,omitempty" doc:"It is at its host's IPv6 address too"`
 	Weight   int            `json:"weight,omitempty" doc:"Of the pod; 100 when left out"`
 }
 
@@ -68,6 +84,17 @@ type Endpoint struct {
 func (d Directory) Alive(down func(host Name) bool) Directory {
 	d.Endpoints = slices.DeleteFunc(slices.Clone(d.Endpoints), func(h HostEndpoints) bool { return !h.Detached && down(h.Host) })
 	return d
+}
+
+// IPv6 gives the hosts' IPv6 addresses, of those that have one.
+func (d Directory) IPv6() map[Name]netip.Addr {
+	out := map[Name]netip.Addr{}
+	for _, h := range d.Hosts {
+		if h.IPv6.IsValid() {
+			out[h.Name] = h.IPv6
+		}
+	}
+	return out
 }
 
 // Detached tells whether a host has said that it goes on without an agent: its silence means nothing.

@@ -26,16 +26,18 @@ type Host struct {
 type HostSpec struct {
 	Address  netip.Addr `json:"address,omitzero" doc:"Where other hosts reach it; set when it joins"`
 	Cordoned bool       `json:"cordoned,omitempty" doc:"No new pods are placed on it"`
+	Expelled bool       `json:"expelled,omitempty" doc:"Set by the master when the host is removed at once: nothing that it says counts any more, and its pods are replaced without waiting for it"`
 	Drain    bool       `json:"drain,omitempty" doc:"Its pods move away, of each service one at a time and new before old; those with volumes here stay. No new pods are placed on it"`
 }
 
 // HostStatus is what the master knows of a host.
 type HostStatus struct {
-	State    HostState `json:"state,omitempty"`
-	Reason   Reason    `json:"reason,omitempty"`
-	Message  string    `json:"message,omitempty"`
-	Seen     time.Time `json:"seen,omitzero" doc:"When its agent last reported"`
-	Version  string    `json:"version,omitempty" doc:"Of its agent"`
+	State   HostState `json:"state,omitempty"`
+	Reason  Reason    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Seen    time.Time `json:"seen,omitzero" doc:"When its agent last reported"`
+	Version string    `json:"version,omitempty" doc:"Of its agent"`
+	HostIPv6
 	Capacity Resources `json:"capacity,omitzero" doc:"What pods may use in all"`
 	Pods     int       `json:"pods" doc:"Pods assigned to it"`
 	HostOffer
@@ -84,10 +86,12 @@ type HostReport struct {
 	Term     int64     `json:"term" doc:"Highest term the host has seen"`
 	Revision int64     `json:"revision" doc:"Desired state the host has on disk"`
 	Capacity Resources `json:"capacity"`
+	HostIPv6
 	HostOffer
 	Pods       []PodReport   `json:"pods,omitempty" doc:"Every pod the host has anything of"`
 	Endpoints  HostEndpoints `json:"endpoints"`
 	MeshDown   []Name        `json:"meshDown,omitempty" doc:"Hosts that the mesh reports as failed, as seen from here"`
+	Gossip     int64         `json:"gossip,omitempty" doc:"Seq of the keys of the mesh that the host has on disk and in use"`
 	MeshSeen   int           `json:"meshSeen,omitempty" doc:"Members of the mesh that are alive, as seen from here, itself included"`
 	Conditions []Condition   `json:"conditions,omitempty" doc:"What is wrong with the host itself"`
 }
@@ -123,6 +127,7 @@ type Identity struct {
 	GossipKey   []byte       `json:"gossipKey" doc:"32 bytes; encrypts the mesh"`
 	Domain      Hostname     `json:"domain" doc:"The cluster's DNS domain"`
 	Peers       []netip.Addr `json:"peers,omitempty" doc:"Hosts whose mesh it can join"`
+	Pending     *PendingHost `json:"pending,omitempty" doc:"The host waits for a person's approval, and has nothing else of this yet; it asks again with the same key"`
 }
 
 // CertificateRequest asks for a fresh certificate for the host that sends it.

@@ -9,7 +9,7 @@ import (
 // GRPCCheck names a port of the pod and a service of its gRPC health service
 // (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
 type GRPCCheck struct {
-	Port    uint16 `json:"port" minimum:"1" maximum:"65535"`
+	Port    uint16 `json:"port" doc:"Of the pod" minimum:"1" maximum:"65535"`
 	Service string `json:"service,omitempty" doc:"Name that the health service is asked for; the whole server when left out" maxLength:"256"`
 }
 

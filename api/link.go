@@ -12,6 +12,7 @@ import (
 type Link struct {
 	Service   Name     `json:"service" doc:"The service linked to" example:"db"`
 	Project   Name     `json:"project,omitempty" doc:"The service's project, when it is another one; the service must offer itself to this project"`
+	Name      Name     `json:"name,omitempty" doc:"What the pod calls it, as host name and in variables; the service's name when left out. With the same name a link can lead to another service without a restart" example:"db"`
 	Port      Name     `json:"port,omitempty" doc:"Name of the service's port; its first when left out"`
 	LocalPort uint16   `json:"localPort,omitempty" doc:"Port on localhost; needed, since links are laid before the target exists" minimum:"1" maximum:"65535" example:"5432"`
 	Protocol  Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
@@ -20,6 +21,7 @@ type Link struct {
 	Balance   Balance  `json:"balance,omitempty" enum:"random,weighted,sticky" doc:"How a connection finds its backend; random when left out"`
 	Nearest   bool     `json:"nearest,omitempty" doc:"Backends on the pod's own host only, while there is one; else those in its host's zone, while there is one"`
 	Mode      LinkMode `json:"mode,omitempty" enum:"direct,balanced" doc:"direct when left out: the kernel alone; balanced: through a proxy of the host that counts connections"`
+	WaitFor   LinkWait `json:"waitFor,omitempty" enum:"ready,always" doc:"ready: the containers start when the link has a backend; always: and the pod counts as ready only while it has one"`
 }
 
 // Retarget says what becomes of open connections when a link's backends change.
@@ -50,6 +52,15 @@ const (
 	LinkBalanced LinkMode = "balanced" // a HAProxy of the host: each connection goes to the backend with the fewest
 )
 
+// LinkWait says what of a pod depends on a link. It stops nothing that runs.
+type LinkWait string
+
+// What a pod may need of a link.
+const (
+	WaitReady  LinkWait = "ready"  // its containers start when there is a backend
+	WaitAlways LinkWait = "always" // it also counts as ready only while there is one
+)
+
 // In gives the project of the service that a pod of the project links to.
 func (l Link) In(project Name) Name {
 	if l.Project != "" {
@@ -57,6 +68,9 @@ func (l Link) In(project Name) Name {
 	}
 	return project
 }
+
+// Called gives the name that the pod has for the link.
+func (l Link) Called() Name { return cmp.Or(l.Name, l.Service) }
 
 // Egress is what pods may connect to that is no link.
 type Egress struct {
@@ -75,7 +89,7 @@ const (
 
 // EgressRule allows connections: to a network or to a name, exactly one of them.
 type EgressRule struct {
-	CIDR     string   `json:"cidr,omitempty" doc:"IPv4 network" example:"198.51.100.0/24"`
+	CIDR     string   `json:"cidr,omitempty" doc:"IPv4 or IPv6 network" example:"198.51.100.0/24"`
 	Name     string   `json:"name,omitempty" doc:"DNS name, or *. and a domain for all names under it; allowed are the addresses that the host's DNS server has told the pod" example:"*.example.com" maxLength:"255"`
 	Ports    []uint16 `json:"ports,omitempty" doc:"All when left out" maxItems:"15"`
 	Protocol Protocol `json:"protocol,omitempty" enum:"tcp,udp" doc:"tcp when left out"`
@@ -84,7 +98,7 @@ type EgressRule struct {
 // Network gives the rule's network, masked; false for a rule with a name.
 func (r EgressRule) Network() (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(r.CIDR)
-	return p.Masked(), err == nil && p.Addr().Is4()
+	return p.Masked(), err == nil && !p.Addr().Is4In6()
 }
 
 // String gives the rule for people, such as "*.example.com tcp 80,443".
@@ -153,12 +167,16 @@ func (f *faults) link(at string, l Link) {
 	if l.Project != "" {
 		f.add(at+".project", l.Project.Validate())
 	}
+	if l.Name != "" {
+		f.add(at+".name", l.Name.Validate())
+	}
 	if l.Port != "" {
 		f.add(at+".port", l.Port.Validate())
 	}
 	f.word(at+".retarget", string(l.Retarget), "drain", "cut")
 	f.word(at+".balance", string(l.Balance), "random", "weighted", "sticky")
 	f.word(at+".mode", string(l.Mode), "direct", "balanced")
+	f.word(at+".waitFor", string(l.WaitFor), "ready", "always")
 	if l.MaxDrain < 0 || l.MaxDrain > 0 && l.Retarget == Cut {
 		f.addf(at+".maxDrain", "is %s with retarget %q; it bounds drain and cannot be negative", l.MaxDrain, l.Retarget)
 	}
@@ -192,7 +210,7 @@ func (f *faults) egressRule(at string, r EgressRule) {
 	case (r.CIDR == "") == (r.Name == ""):
 		f.addf(at, "give either cidr or name")
 	case r.CIDR != "" && !isNet:
-		f.addf(at+".cidr", "%q is no IPv4 network; write one such as 198.51.100.0/24", r.CIDR)
+		f.addf(at+".cidr", "%q is no network; write one such as 198.51.100.0/24 or 2001:db8::/32", r.CIDR)
 	case r.Name != "":
 		f.add(at+".name", Hostname(strings.TrimPrefix(r.Name, "*.")).Validate())
 	}

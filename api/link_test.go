@@ -1,8 +1,11 @@
 package api
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -163,7 +166,7 @@ func TestLinkAndEgressFaults(t *testing.T) {
 		{func(s *Service) { s.Spec.Offers = []Name{"shop", "shop"} }, "spec.offers[1]"},
 		{func(s *Service) { s.Spec.Weight = 1001 }, "spec.weight: is 1001; 1 to 1000"},
 		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{}}} }, "spec.egress.allow[0]: give either cidr or name"},
-		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{CIDR: "::/0"}}} }, `spec.egress.allow[0].cidr: "::/0" is no IPv4 network`},
+		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{CIDR: "::ffff:10.0.0.0/100"}}} }, `spec.egress.allow[0].cidr: "::ffff:10.0.0.0/100" is no network`},
 		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{CIDR: "10.0.0.0/8\n-j ACCEPT"}}} }, "spec.egress.allow[0].cidr"},
 		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{Name: "*.a b"}}} }, "spec.egress.allow[0].name"},
 		{func(s *Service) { s.Spec.Egress = &Egress{Allow: []EgressRule{{Name: "a.b", Ports: []uint16{0}}}} }, "spec.egress.allow[0].ports[0]"},
@@ -201,5 +204,35 @@ func TestResolverTakesIPv4Alone(t *testing.T) {
 	got := d.Resolver("h1").Targets("shop", "web-1", []Link{{Service: "db", LocalPort: 5432, Protocol: TCP}})
 	if len(got) != 1 || len(got[0].Backends) != 1 || got[0].Backends[0] != netip.MustParseAddrPort("192.0.2.2:20000") {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A pod on a host with IPv6 reaches over IPv6 those of a link's backends that listen there, in the order of the others.
+func TestTargetsOverIPv6(t *testing.T) {
+	at, port := netip.MustParseAddr, netip.MustParseAddrPort
+	end := func(pod, address string, six bool) Endpoint {
+		return Endpoint{Project: "shop", Service: "db", Pod: Name(pod), Port: "sql", Protocol: TCP, Address: port(address), Ready: true, IPv6: six}
+	}
+	d := Directory{
+		Services: []ServiceEntry{{Project: "shop", Name: "db", Ports: []Port{{Name: "sql", Port: 5432, Protocol: TCP}}}},
+		Hosts:    []HostEntry{{Name: "h1", HostIPv6: HostIPv6{IPv6: at("2001:db8::1")}}, {Name: "h2", HostIPv6: HostIPv6{IPv6: at("2001:db8::2")}}, {Name: "h3"}},
+		Endpoints: []HostEndpoints{{Host: "h3", Endpoints: []Endpoint{end("db-3", "192.0.2.3:20001", true)}},
+			{Host: "h2", Endpoints: []Endpoint{end("db-2", "192.0.2.2:20007", true), end("db-4", "192.0.2.2:20001", false)}}},
+	}
+	links := []Link{{Service: "db", LocalPort: 5432, Protocol: TCP}, {Service: "other", LocalPort: 80, Protocol: TCP}}
+	got := d.Resolver("h1").Targets("shop", "web", links)
+	want := []netip.AddrPort{{}, port("[2001:db8::2]:20007"), {}}
+	if !got[0].IPv6 || !slices.Equal(got[0].Backends6, want) || len(got[0].Backends) != 3 || !got[1].IPv6 || got[1].Backends6 != nil {
+		t.Errorf("got %+v", got)
+	}
+	text, err := json.Marshal(got)
+	var back []LinkTarget
+	if err := errors.Join(err, json.Unmarshal(text, &back)); err != nil || !reflect.DeepEqual(back, got) {
+		t.Errorf("from disk: %+v, %v", back, err)
+	}
+	for _, l := range d.Resolver("h3").Targets("shop", "web", links) {
+		if l.IPv6 || l.Backends6 != nil {
+			t.Errorf("on a host without IPv6: %+v", l)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"fmt"
 	"hash/fnv"
 	"net/netip"
 	"slices"
@@ -10,7 +11,8 @@ import (
 // LinkTarget is one link of a pod as the kernel shall carry it: connections to a loopback
 // address and port go to one of the backends. Without backends they are refused at once.
 type LinkTarget struct {
-	Service   Name             `json:"service" doc:"Also the name that resolves to Local in the pod"`
+	Service   Name             `json:"service"`
+	Name      Name             `json:"name,omitempty" doc:"That resolves to Local in the pod, when it is another one than the service's"`
 	Project   Name             `json:"project,omitempty" doc:"Of the service, when it is another one than the pod's"`
 	PortName  Name             `json:"portName,omitempty" doc:"The service's port, once it is known"`
 	Local     netip.Addr       `json:"local" doc:"Loopback address of this link alone, such as 127.1.0.1"`
@@ -21,8 +23,11 @@ type LinkTarget struct {
 	MaxDrain  Duration         `json:"maxDrain,omitempty"`
 	Mode      LinkMode         `json:"mode,omitempty"`
 	Nearest   bool             `json:"nearest,omitempty" doc:"The backends are the nearest ones only"`
+	WaitFor   LinkWait         `json:"waitFor,omitempty"`
 	Via       netip.AddrPort   `json:"via,omitzero" doc:"Of a balanced link: where its pod's host takes the connections to the backends"`
 	Backends  []netip.AddrPort `json:"backends,omitempty" doc:"Sorted; host addresses and host ports"`
+	IPv6      bool             `json:"ipv6,omitempty" doc:"Its pod's host has IPv6: [::1]:Port leads to the backends that have it too, when Localhost"`
+	Backends6 []netip.AddrPort `json:"backends6,omitempty" doc:"The same backends over IPv6, in the same order; the zero one for those that do not listen there"`
 	Weights   []int            `json:"weights,omitempty" doc:"Of each backend; none when all are the same"`
 	Reason    Reason           `json:"reason,omitempty" doc:"Why there is no backend"`
 }
@@ -38,10 +43,35 @@ type BalancedLink struct {
 	Backends []netip.AddrPort `json:"backends,omitempty"`
 }
 
+// Waits gives the first of a pod's links that its containers wait for and that has no backend.
+func Waits(links []LinkTarget) (LinkTarget, bool) {
+	i := slices.IndexFunc(links, func(l LinkTarget) bool { return l.WaitFor != "" && len(l.Backends) == 0 })
+	if i < 0 {
+		return LinkTarget{}, false
+	}
+	return links[i], true
+}
+
+// Called gives the name that the pod has for the link.
+func (t LinkTarget) Called() Name { return cmp.Or(t.Name, t.Service) }
+
+// Lacks says for people that the link has no backend.
+func (t LinkTarget) Lacks() string {
+	name := string(t.Service)
+	if t.Project != "" {
+		name = string(t.Project) + "/" + name
+	}
+	if t.Reason == ReasonNotOffered {
+		return fmt.Sprintf("link %s:%d: the service does not exist or is not offered to this project", name, t.Port)
+	}
+	return fmt.Sprintf("link %s:%d has no ready backend", name, t.Port)
+}
+
 // Resolver resolves links on one host. Making one costs as much as the cluster is large; a link then costs as much
 // as it has backends.
 type Resolver struct {
 	host, zone Name
+	ipv6       bool          // the host has it
 	zones      map[Name]Name // of hosts
 	services   map[serviceID]ServiceEntry
 	auto       map[Name][]ServiceEntry // services of projects that link all of theirs, sorted
@@ -59,6 +89,7 @@ type portID struct {
 type backend struct {
 	host   Name
 	at     netip.AddrPort
+	six    netip.AddrPort // zero when nobody listens there
 	pod    Name
 	weight int
 }
@@ -76,28 +107,42 @@ func (d Directory) Resolver(host Name) *Resolver {
 			r.auto[s.Project] = append(r.auto[s.Project], s)
 		}
 	}
+	six := d.IPv6()
+	_, r.ipv6 = six[host]
 	for _, h := range d.Endpoints {
 		for _, e := range h.Endpoints {
 			if e.Ready && e.Address.Addr().Is4() { // rules of links are for IPv4; one host that says otherwise must not break the others' links
 				id := portID{serviceID{e.Project, e.Service}, e.Port}
-				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.Pod, min(max(cmp.Or(e.Weight, DefaultWeight), 1), MaxWeight)})
+				r.backends[id] = append(r.backends[id], backend{h.Host, e.Address, e.over6(six[h.Host]), e.Pod, min(max(cmp.Or(e.Weight, DefaultWeight), 1), MaxWeight)})
 			}
 		}
 	}
 	return r
 }
 
+// over6 gives where an endpoint is over IPv6, by its host's address.
+func (e Endpoint) over6(host netip.Addr) netip.AddrPort {
+	if !e.IPv6 || !host.IsValid() {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(host, e.Address.Port())
+}
+
 // Targets resolves the links of a pod: those of its template in the order they stand there, then those that its project gives
-// every pod. Links to one service share a loopback address.
+// every pod. Links of one name share a loopback address, and so do links without names to one service.
 func (r *Resolver) Targets(project, pod Name, links []Link) []LinkTarget {
 	type local struct {
 		port     uint16
 		protocol Protocol
 	}
-	owned, addrs := map[local]bool{}, map[serviceID]netip.Addr{}
+	owned, addrs, said := map[local]bool{}, map[serviceID]netip.Addr{}, map[serviceID]bool{}
 	var out []LinkTarget
 	for _, l := range links {
 		id := serviceID{l.In(project), l.Service}
+		said[id] = true
+		if l.Name != "" {
+			id = serviceID{service: l.Name}
+		}
 		if _, ok := addrs[id]; !ok {
 			addrs[id] = linkAddr(len(addrs) + 1)
 		}
@@ -107,7 +152,7 @@ func (r *Resolver) Targets(project, pod Name, links []Link) []LinkTarget {
 		owned[at] = true
 		out = append(out, t)
 	}
-	return append(out, r.given(project, pod, addrs)...)
+	return append(out, r.given(project, pod, said)...)
 }
 
 // Gives tells whether the project's pods have links that their templates do not name.
@@ -115,7 +160,7 @@ func (r *Resolver) Gives(project Name) bool { return len(r.auto[project]) > 0 }
 
 // given gives the links to all services of the project that no link of the template is about: each port of a service
 // at its own number, on a loopback address alone.
-func (r *Resolver) given(project, pod Name, said map[serviceID]netip.Addr) []LinkTarget {
+func (r *Resolver) given(project, pod Name, said map[serviceID]bool) []LinkTarget {
 	var out []LinkTarget
 	taken := map[netip.Addr]bool{}
 	for _, s := range r.auto[project] {
@@ -124,7 +169,7 @@ func (r *Resolver) given(project, pod Name, said map[serviceID]netip.Addr) []Lin
 			at = at.Next()
 		}
 		taken[at] = true // also when it is not used: the addresses of the others must not depend on the pod
-		if _, ok := said[serviceID{project, s.Name}]; ok {
+		if said[serviceID{project, s.Name}] {
 			continue
 		}
 		for _, p := range s.Ports {
@@ -139,9 +184,12 @@ func (r *Resolver) given(project, pod Name, said map[serviceID]netip.Addr) []Lin
 // target resolves one link, but for its place in the pod.
 func (r *Resolver) target(project, pod Name, l Link) LinkTarget {
 	id := serviceID{l.In(project), l.Service}
-	t := LinkTarget{Service: l.Service, PortName: l.Port, Port: l.LocalPort, Protocol: l.Protocol, Retarget: l.Retarget, MaxDrain: l.MaxDrain, Mode: l.Mode, Nearest: l.Nearest}
+	t := LinkTarget{Service: l.Service, PortName: l.Port, Port: l.LocalPort, Protocol: l.Protocol, Retarget: l.Retarget, MaxDrain: l.MaxDrain, Mode: l.Mode, Nearest: l.Nearest, WaitFor: l.WaitFor, IPv6: r.ipv6}
 	if id.project != project {
 		t.Project = id.project
+	}
+	if l.Name != l.Service {
+		t.Name = l.Name
 	}
 	s, ok := r.services[id]
 	if ok && id.project != project && !slices.Contains(s.Offers, project) || !ok && id.project != project {
@@ -154,6 +202,9 @@ func (r *Resolver) target(project, pod Name, l Link) LinkTarget {
 	chosen := r.choose(r.backends[portID{id, t.PortName}], project, pod, l)
 	for _, b := range chosen {
 		t.Backends = append(t.Backends, b.at)
+		if r.ipv6 {
+			t.Backends6 = append(t.Backends6, b.six)
+		}
 	}
 	if l.Balance == BalanceWeighted {
 		t.Weights = weights(chosen)

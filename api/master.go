@@ -54,7 +54,16 @@ type MasterKit struct {
 
 // TokenRequest says what a join token is for.
 type TokenRequest struct {
-	Master bool `json:"master,omitempty" doc:"The host may become a master too"`
+	Master  bool `json:"master,omitempty" doc:"The host may become a master too"`
+	Approve bool `json:"approve,omitempty" doc:"A person must approve the host before it gets its identity; not with master"`
+}
+
+// Validate refuses a token that could not keep what it promises: a master's is worth the whole cluster as soon as it is made.
+func (r TokenRequest) Validate() error {
+	if r.Master && r.Approve {
+		return Invalid("the request for a token", []Fault{{Field: "approve", Message: "a master's token cannot wait for approval; let the host join with a token that does, then make one with master"}})
+	}
+	return nil
 }
 
 // BackupRequest asks for a backup.

@@ -32,13 +32,14 @@ type Header struct {
 
 // Metadata is what every resource carries besides its spec.
 type Metadata struct {
-	Name     Name              `json:"name" doc:"Unique among the resources of its kind and project" example:"web"`
-	Project  Name              `json:"project,omitempty" doc:"Project that owns the resource; empty for projects and hosts" example:"shop"`
-	Labels   map[string]string `json:"labels,omitempty" doc:"Free key/value pairs; hosts are chosen by theirs"`
-	UID      UID               `json:"uid,omitempty" doc:"Set by the master; names this resource for ever"`
-	Revision int64             `json:"revision,omitempty" doc:"Set by the master: the store's revision at the last change; send it back to replace exactly what was read"`
-	Created  time.Time         `json:"created,omitzero" doc:"Set by the master"`
-	Deleting bool              `json:"deleting,omitempty" doc:"Set by the master: deletion was asked for and is being carried out"`
+	Name       Name              `json:"name" doc:"Unique among the resources of its kind and project" example:"web"`
+	Project    Name              `json:"project,omitempty" doc:"Project that owns the resource; empty for projects and hosts" example:"shop"`
+	Labels     map[string]string `json:"labels,omitempty" doc:"Free key/value pairs; hosts are chosen by theirs"`
+	UID        UID               `json:"uid,omitempty" doc:"Set by the master; names this resource for ever"`
+	Revision   int64             `json:"revision,omitempty" doc:"Set by the master: the store's revision at the last change; send it back to replace exactly what was read"`
+	Generation int64             `json:"generation,omitempty" doc:"Set by the master: counts the changes of a service's spec, from 1"`
+	Created    time.Time         `json:"created,omitzero" doc:"Set by the master"`
+	Deleting   bool              `json:"deleting,omitempty" doc:"Set by the master: deletion was asked for and is being carried out"`
 }
 
 // Key names a resource within the cluster.
@@ -110,3 +111,6 @@ func lowerKind(k Kind) string {
 	}
 	return string(b)
 }
+
+// ServiceLabel names, on an alias, the service whose spec.aliases it was made for. Aliases that people made lack it.
+const ServiceLabel = "dev.gearmesh/service"

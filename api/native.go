@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,7 +16,7 @@ type Native struct {
 }
 
 // userName is what systemd takes for a user in any mode (systemd.exec(5), User=).
-var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
+var userName = newPattern(`^[a-z_][a-z0-9_-]{0,30}$`)
 
 // native checks a container that is a program of the host.
 func (f *faults) native(at string, c *Container) {

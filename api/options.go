@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,8 +97,8 @@ type Device struct {
 // Ulimit is a limit of each process (getrlimit(2)). Hard is Soft when left out; -1 is no limit.
 type Ulimit struct {
 	Name string `json:"name" doc:"As ulimits are called in /etc/security/limits.conf" example:"nofile"`
-	Soft int64  `json:"soft" minimum:"-1"`
-	Hard int64  `json:"hard,omitempty" minimum:"-1"`
+	Soft int64  `json:"soft" doc:"What a process begins with; it may raise that up to hard; -1 is no limit" minimum:"-1"`
+	Hard int64  `json:"hard,omitempty" doc:"What it can have at most; the same as soft when left out" minimum:"-1"`
 }
 
 // Tmpfs is an empty directory in memory.
@@ -117,7 +116,7 @@ const DefaultTmpfsSize = Bytes(64 << 20)
 type HostPath struct {
 	HostPath    string      `json:"hostPath" doc:"Absolute path on the host; must exist" maxLength:"4096"`
 	Path        string      `json:"path" doc:"Absolute path in the container" maxLength:"4096"`
-	ReadOnly    bool        `json:"readOnly,omitempty"`
+	ReadOnly    bool        `json:"readOnly,omitempty" doc:"The container cannot change it"`
 	Propagation Propagation `json:"propagation,omitempty" enum:"private,slave,shared" doc:"Which later mounts are seen; private when left out"`
 }
 
@@ -309,12 +308,12 @@ func cpuList(s string) error {
 }
 
 var (
-	profileName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$`)
-	deviceAccess = regexp.MustCompile(`^[rwm]{1,3}$`)
-	deviceRule   = regexp.MustCompile(`^[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}$`)
-	gpuName      = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
-	groupName    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$`)
-	fileMode     = regexp.MustCompile(`^[01]?[0-7]{3}$`)
-	sysctlName   = regexp.MustCompile(`^[a-z]+(\.[A-Za-z0-9_-]+)+$`)
-	wordName     = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	profileName  = newPattern(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$`)
+	deviceAccess = newPattern(`^[rwm]{1,3}$`)
+	deviceRule   = newPattern(`^[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}$`)
+	gpuName      = newPattern(`^[A-Za-z0-9-]{1,64}$`)
+	groupName    = newPattern(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$`)
+	fileMode     = newPattern(`^[01]?[0-7]{3}$`)
+	sysctlName   = newPattern(`^[a-z]+(\.[A-Za-z0-9_-]+)+$`)
+	wordName     = newPattern(`^[A-Za-z0-9_.-]{1,64}$`)
 )

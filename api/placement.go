@@ -33,6 +33,13 @@ func (f *faults) placement(p *Placement) {
 	}
 }
 
+// rebalance refuses to move pods that would have to end first, or that have reasons to be where they are.
+func (f *faults) rebalance(s *ServiceSpec) {
+	if s.Placement.Rebalance && (s.Global || s.Singleton || s.Identity != "" || s.Stateful()) {
+		f.addf("spec.placement.rebalance", "is given, but pods of a service that is global or a singleton, or that has identity or volumes on its host, are not moved; take it away")
+	}
+}
+
 // global refuses what says where the pods of a global service are, which is on each host.
 func (f *faults) global(s *ServiceSpec) {
 	p := &s.Placement

@@ -2,7 +2,7 @@ package api
 
 import "slices"
 
-// ApplyRequest asks what an apply of resources would change.
+// ApplyRequest applies resources, or asks what that would change.
 type ApplyRequest struct {
 	Resources []Resource `json:"resources" doc:"As they would be applied; each has its kind" minItems:"1" maxItems:"1000"`
 }
@@ -23,6 +23,19 @@ func (p ApplyPlan) Empty() bool {
 	return !slices.ContainsFunc(p.Resources, func(r ResourceChange) bool { return r.Result != ResultUnchanged })
 }
 
+// RebalancePlan is what of services with placement.rebalance would be better off elsewhere.
+type RebalancePlan struct {
+	Held string      `json:"held,omitempty" doc:"Why no pod is moved now"`
+	Pods []PodChange `json:"pods,omitempty" doc:"The next moves, as if all had rested since their last ones; others may follow from them"`
+}
+
+// Applied is what an apply has done: everything in one transaction.
+type Applied struct {
+	Revision  int64            `json:"revision,omitempty" doc:"At which everything that changed is stored; left out when nothing did"`
+	DryRun    bool             `json:"dryRun,omitempty" doc:"Nothing was stored: it is what would have been done"`
+	Resources []ResourceChange `json:"resources" doc:"In the order in which they are applied"`
+}
+
 // ApplyResult says what an apply does to a resource.
 type ApplyResult string
 
@@ -33,14 +46,14 @@ const (
 	ResultUnchanged  ApplyResult = "unchanged"
 )
 
-// ResourceChange is what an apply would do to one resource.
+// ResourceChange is what an apply does to one resource.
 type ResourceChange struct {
 	Kind     Kind          `json:"kind"`
 	Project  Name          `json:"project,omitempty"`
 	Name     Name          `json:"name"`
 	Result   ApplyResult   `json:"result" enum:"created,configured,unchanged"`
-	Revision int64         `json:"revision,omitempty" doc:"At which it is stored"`
-	Fields   []FieldChange `json:"fields,omitempty" doc:"What differs, defaults filled in, by path"`
+	Revision int64         `json:"revision,omitempty" doc:"At which it is stored now; of a plan and a dry run, before the change"`
+	Fields   []FieldChange `json:"fields,omitempty" doc:"Of a plan: what differs, defaults filled in, by path"`
 }
 
 // Key gives the key of the resource.
@@ -58,7 +71,7 @@ type PodChange struct {
 	Op       PodOp     `json:"op" enum:"make,replace,end,place,keep"`
 	Project  Name      `json:"project"`
 	Service  Name      `json:"service"`
-	Pod      Name      `json:"pod,omitempty" doc:"The pod that is there; empty for make"`
+	Pod      Name      `json:"pod,omitempty" doc:"The pod that is there; of make, only the name of one whose name lasts"`
 	Host     Name      `json:"host,omitempty" doc:"Where that is"`
 	NewHost  Name      `json:"newHost,omitempty" doc:"Where the new pod would go; empty when no host fits"`
 	Reason   Reason    `json:"reason,omitempty"`

@@ -16,13 +16,17 @@ type Pod struct {
 // PodSpec is what runs, and where.
 type PodSpec struct {
 	Service    Name        `json:"service" doc:"The service that the pod belongs to"`
-	Hash       string      `json:"hash" doc:"Hash of the template; a pod with another hash than its service's is out of date"`
+	Hash       string      `json:"hash" doc:"Hash of the template that its containers were made from; a pod with another hash than its service's is out of date"`
+	Live       string      `json:"live,omitempty" doc:"Hash of the template now, when it has changed under running containers: where links lead, the weight, egress"`
 	Template   PodTemplate `json:"template"`
 	Host       Name        `json:"host,omitempty" doc:"Host it is assigned to; empty while it waits for one"`
 	Term       int64       `json:"term,omitempty" doc:"Term of the leader that assigned it; hosts refuse lower ones"`
+	Fence      int64       `json:"fence,omitempty" doc:"Fencing token of a pod that runs by a lease: higher than that of every pod of the service before it; 0 for others"`
+	Ordinal    *int        `json:"ordinal,omitempty" doc:"Its number in a service with identity, from 0" minimum:"0" maximum:"9999"`
 	Policy     Policy      `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"Policy it was admitted under; its host refuses what that does not allow"`
 	Registries []Registry  `json:"registries,omitempty" doc:"Registries of its project when it was made"`
 	Egress     *Egress     `json:"egress,omitempty" doc:"What its host lets it connect to: what its service says, else what its project says at present; told to its host alone"`
+	Replaces   UID         `json:"replaces,omitempty" doc:"Pod of the service whose place it takes on another host, where it is better off: that one ends when it is ready"`
 	Ending     Reason      `json:"ending,omitempty" doc:"Why it is being deleted"`
 	Cause      Reason      `json:"cause,omitempty" doc:"Why the pod was made"`
 	Placement  *Decision   `json:"placement,omitempty" doc:"Why it was placed where it is, or nowhere"`
@@ -30,11 +34,18 @@ type PodSpec struct {
 
 // Decision explains a placement.
 type Decision struct {
-	Host     Name           `json:"host,omitempty"`
+	Host     Name           `json:"host,omitempty" doc:"Where it was placed; empty when no host fits"`
 	Waits    Name           `json:"waits,omitempty" doc:"Host on which it waits for pods of lower priority to end"`
 	Score    int            `json:"score,omitempty" doc:"Score of the chosen host; higher is better"`
+	Others   []HostScore    `json:"others,omitempty" doc:"The next best of the hosts that fitted too, at most 3, best first"`
 	Reasons  []string       `json:"reasons,omitempty" doc:"What the score is made of"`
 	Rejected map[Reason]int `json:"rejected,omitempty" doc:"Number of hosts left out, by reason"`
+}
+
+// HostScore is what a host was worth in a placement.
+type HostScore struct {
+	Host  Name `json:"host" doc:"Name of the host"`
+	Score int  `json:"score" doc:"Its score; of two that are equal, the one with fewer pods is taken, then the first by name"`
 }
 
 // Phase is where a pod is in its life. The next phase is decided by the host alone.

@@ -8,6 +8,8 @@ type Reason string
 const (
 	ReasonUnschedulable  Reason = "Unschedulable"  // no host fits
 	ReasonWaitingForHost Reason = "WaitingForHost" // assigned, its host has not reported it yet
+	ReasonLinkDown       Reason = "LinkDown"       // a link that it needs has no backend
+	ReasonQueued         Reason = "Queued"         // its host starts others first
 	ReasonImagePull      Reason = "ImagePull"      // the image could not be fetched
 	ReasonNotReady       Reason = "NotReady"       // the readiness check has not passed
 	ReasonExited         Reason = "Exited"         // the container ended
@@ -18,6 +20,7 @@ const (
 	ReasonEngineDown     Reason = "EngineDown"     // dockerd does not answer; what runs, runs on
 	ReasonNoPorts        Reason = "NoPorts"        // no host port is free
 	ReasonStopped        Reason = "Stopped"        // stopped by the host's operator
+	ReasonLeaseLapsed    Reason = "LeaseLapsed"    // a singleton waits for a lease: the master does not answer its host
 	ReasonHostLost       Reason = "HostLost"       // its host is lost
 	ReasonHostSilent     Reason = "HostSilent"     // its host has not reported for longer than its lease
 	ReasonUnknownPod     Reason = "UnknownPod"     // runs on a host, but the master does not know it
@@ -27,16 +30,25 @@ const (
 	ReasonHostError      Reason = "HostError"      // the host could not carry it out (disk, systemd, kernel)
 )
 
+// What events tell besides.
+const (
+	ReasonReady      Reason = "Ready"      // a pod's checks pass, or a host reports again
+	ReasonMeshFailed Reason = "MeshFailed" // the other hosts have found a host to be down
+)
+
 // Why a pod was made, moved or ended.
 const (
 	ReasonScaleUp        Reason = "ScaleUp"
 	ReasonScaleDown      Reason = "ScaleDown"
 	ReasonTemplateChange Reason = "TemplateChanged"
+	ReasonLiveChange     Reason = "ChangedLive" // where its links lead, its weight or its egress; its containers run on
 	ReasonPlacement      Reason = "PlacementChanged"
 	ReasonDrained        Reason = "HostDrained" // its host is drained
 	ReasonServiceDeleted Reason = "ServiceDeleted"
-	ReasonPreempted      Reason = "Preempted" // a pod of higher priority needs its room
-	ReasonReplaced       Reason = "Replaced"  // a newer pod has taken its place
+	ReasonPreempted      Reason = "Preempted"  // a pod of higher priority needs its room
+	ReasonReplaced       Reason = "Replaced"   // a newer pod has taken its place
+	ReasonRebalanced     Reason = "Rebalanced" // a pod is better off on another host
+	ReasonMoveFailed     Reason = "MoveFailed" // it was to take another's place on a better host, and did not become ready
 )
 
 // Why a host was left out of a placement.

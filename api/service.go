@@ -1,6 +1,9 @@
 package api
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // Project is the unit of visibility and control: services, pods and aliases belong to one.
 type Project struct {
@@ -12,6 +15,8 @@ type Project struct {
 type ProjectSpec struct {
 	Description string `json:"description,omitempty" doc:"For people" maxLength:"1024"`
 	Policy      Policy `json:"policy,omitempty" enum:"restricted,baseline,privileged" doc:"What the project's containers may have of their hosts; restricted when left out"`
+
+	MaxPriority int `json:"maxPriority,omitempty" doc:"Highest placement.priority that the project's services may have, since it lets them take the room of other projects' pods; 0 when left out" minimum:"-1000" maximum:"1000"`
 
 	LinkServices bool    `json:"linkServices,omitempty" doc:"Every pod of the project reaches every service of it by name, without saying so under links"`
 	Egress       *Egress `json:"egress,omitempty" doc:"What the project's pods may connect to outside of the mesh; everything when left out"`
@@ -28,12 +33,14 @@ type Service struct {
 
 // ServiceSpec is what people want of a service.
 type ServiceSpec struct {
-	Replicas  *int       `json:"replicas,omitempty" doc:"Pods that should run; 1 when left out" minimum:"0" maximum:"10000"`
-	Global    bool       `json:"global,omitempty" doc:"One pod on each host that fits, instead of replicas; follows hosts that join and leave"`
-	MinReady  int        `json:"minReady,omitempty" doc:"Ready pods that pods of higher priority leave to it; none when left out" minimum:"0" maximum:"10000"`
-	Placement Placement  `json:"placement,omitzero" doc:"Which hosts the pods may run on"`
-	Aliases   []Hostname `json:"aliases,omitempty" doc:"Host names that the routers send to the service's first port" maxItems:"100"`
-	Offers    []Name     `json:"offers,omitempty" doc:"Projects whose services may link to this one" maxItems:"256"`
+	Replicas  *int        `json:"replicas,omitempty" doc:"Pods that should run; 1 when left out" minimum:"0" maximum:"10000"`
+	Global    bool        `json:"global,omitempty" doc:"One pod on each host that fits, instead of replicas; follows hosts that join and leave"`
+	Singleton bool        `json:"singleton,omitempty" doc:"One pod that never runs twice at a time, and yet is started elsewhere when its host is lost"`
+	Identity  PodIdentity `json:"identity,omitempty" enum:"ordered,parallel" doc:"Gives each pod a name, a number (GEAR_ORDINAL) and volumes of its own that outlast it: SERVICE-0, SERVICE-1 and so on, never two of one. ordered starts each when all before it are ready; parallel all at once"`
+	MinReady  int         `json:"minReady,omitempty" doc:"Ready pods that pods of higher priority leave to it; none when left out" minimum:"0" maximum:"10000"`
+	Placement Placement   `json:"placement,omitzero" doc:"Which hosts the pods may run on"`
+	Aliases   []Hostname  `json:"aliases,omitempty" doc:"Host names that the routers send to the service's first port" maxItems:"100"`
+	Offers    []Name      `json:"offers,omitempty" doc:"Projects whose services may link to this one" maxItems:"256"`
 	PodTemplate
 }
 
@@ -49,6 +56,7 @@ type PodTemplate struct {
 	Ports      []Port            `json:"ports,omitempty" doc:"Ports that the pod serves; each gets a port of the host" maxItems:"64"`
 	Weight     int               `json:"weight,omitempty" doc:"Share of the connections that a pod gets over links with balance weighted; 100 when left out" minimum:"1" maximum:"1000"`
 	Egress     *Egress           `json:"egress,omitempty" doc:"What the pod may connect to outside of the mesh; what the project says when left out"`
+	Restarted  time.Time         `json:"restarted,omitzero" doc:"When all pods were last asked to be replaced; gear rollout restart sets it, and it stays when left out"`
 	PodOptions
 }
 
@@ -94,12 +102,12 @@ type Check struct {
 
 // TCPCheck names a port of the pod.
 type TCPCheck struct {
-	Port uint16 `json:"port" minimum:"1" maximum:"65535"`
+	Port uint16 `json:"port" doc:"Of the pod" minimum:"1" maximum:"65535"`
 }
 
 // HTTPCheck names a port and path of the pod.
 type HTTPCheck struct {
-	Port uint16 `json:"port" minimum:"1" maximum:"65535"`
+	Port uint16 `json:"port" doc:"Of the pod" minimum:"1" maximum:"65535"`
 	Path string `json:"path,omitempty" doc:"/ when left out" maxLength:"1024"`
 }
 
@@ -107,7 +115,7 @@ type HTTPCheck struct {
 type Mount struct {
 	Volume   Name   `json:"volume" doc:"Name of one of the pod's volumes"`
 	Path     string `json:"path" doc:"Absolute path in the container" maxLength:"4096"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty" doc:"The container cannot change it"`
 }
 
 // Protocol is a transport protocol.
@@ -128,7 +136,7 @@ type Port struct {
 }
 
 // Placement is which hosts a service's pods may run on, and which of them are best. A change moves no pod that runs, but
-// for one of Require.
+// for one of Require, unless Rebalance is set.
 type Placement struct {
 	Require    []Requirement `json:"require,omitempty" doc:"All must hold of the host" maxItems:"32"`
 	Spread     string        `json:"spread,omitempty" doc:"Host label whose values the pods are spread over; \"host\" when left out" maxLength:"63"`
@@ -137,6 +145,7 @@ type Placement struct {
 	Near       []Neighbour   `json:"near,omitempty" doc:"Services of the project of which a pod must be near" maxItems:"32"`
 	Apart      []Neighbour   `json:"apart,omitempty" doc:"Services of the project of which no pod may be near; holds both ways" maxItems:"32"`
 	Pack       bool          `json:"pack,omitempty" doc:"Take the fullest host that fits, not the emptiest"`
+	Rebalance  bool          `json:"rebalance,omitempty" doc:"Pods that run move to hosts where they are better off, one at a time and not more often than once a minute; the new one is ready before the old one ends"`
 	Priority   int           `json:"priority,omitempty" doc:"Pods that fit nowhere get the room of pods of lower priority, which end; -1000 to 1000, 0 when left out" minimum:"-1000" maximum:"1000"`
 }
 
@@ -153,9 +162,9 @@ func (n Neighbour) Label() string { return cmp.Or(n.Within, HostLabel) }
 // Requirement holds of a host when the value of its label is one of In (when given) and none of
 // NotIn. The label "host" is the host's name; a label that a host lacks has the value "".
 type Requirement struct {
-	Label string   `json:"label" maxLength:"63" example:"zone"`
-	In    []string `json:"in,omitempty"`
-	NotIn []string `json:"notIn,omitempty"`
+	Label string   `json:"label" doc:"Label of the host" maxLength:"63" example:"zone"`
+	In    []string `json:"in,omitempty" doc:"Its value is one of these"`
+	NotIn []string `json:"notIn,omitempty" doc:"Its value is none of these, or it has none"`
 }
 
 // ServiceStatus is what runs of a service.

@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -36,6 +35,7 @@ func (p *Project) Validate() []Fault {
 	}
 	f.add("spec.description", plainText(p.Spec.Description))
 	f.add("spec.policy", p.Spec.Policy.Validate())
+	f.within("spec.maxPriority", p.Spec.MaxPriority, -1000, 1000)
 	f.egress("spec.egress", p.Spec.Egress)
 	f.registries("spec.registries", p.Spec.Registries)
 	return f
@@ -78,6 +78,7 @@ func (p *Pod) Validate() []Fault {
 	f.head(&p.Header)
 	f.add("spec.service", p.Spec.Service.Validate())
 	f.template("spec.template", &p.Spec.Template)
+	f.add("spec.ordinal", ordinal(p.Spec.Ordinal))
 	if p.Spec.Host != "" {
 		f.add("spec.host", p.Spec.Host.Validate())
 	}
@@ -93,6 +94,9 @@ func (s *Service) Default() {
 	}
 	if s.Spec.Placement.Spread == "" {
 		s.Spec.Placement.Spread = HostLabel
+	}
+	if s.Spec.Leased() {
+		s.Spec.singletonDefaults()
 	}
 	s.Spec.Default()
 }
@@ -146,9 +150,8 @@ func (s *Service) Validate() []Fault {
 	}
 	f.within("spec.minReady", s.Spec.MinReady, 1, 10000)
 	f.placement(&s.Spec.Placement)
-	if s.Spec.Global {
-		f.global(&s.Spec)
-	}
+	f.rebalance(&s.Spec)
+	f.copies(s)
 	f.unique("spec.aliases", len(s.Spec.Aliases), func(i int) (string, error) {
 		return string(s.Spec.Aliases[i]), s.Spec.Aliases[i].Validate()
 	})
@@ -301,12 +304,12 @@ func (f *faults) unique(at string, n int, entry func(i int) (key string, err err
 }
 
 var (
-	envName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	signalName = regexp.MustCompile(`^SIG[A-Z0-9+-]{2,12}$`)
-	labelName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$`)
+	envName    = newPattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	signalName = newPattern(`^SIG[A-Z0-9+-]{2,12}$`)
+	labelName  = newPattern(`^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$`)
 	// imageName follows the grammar of the distribution project's reference package: an optional
 	// registry, lower-case path parts, and a tag or digest.
-	imageName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+	imageName = newPattern(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
 )
 
 func socket(port uint16, p Protocol) error {

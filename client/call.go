@@ -23,6 +23,7 @@ type request struct {
 	query      url.Values
 	body       any // sent as JSON; nil for none
 	idempotent bool
+	paced      bool          // the answer is a stream whose silences the master may make longer
 	once       bool          // gets a key by which the master knows it again, so that it may be sent again
 	timeout    time.Duration // of one attempt; Config.Timeout when 0
 	attempts   int           // Config.Attempts when 0
@@ -73,7 +74,7 @@ func (c *Client) attempt(ctx context.Context, req request, key string, body []by
 		return nil, err
 	}
 	defer res.Body.Close()
-	if out == nil {
+	if out == nil || res.StatusCode == http.StatusNoContent {
 		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxError)) // lets the connection be used again
 	} else {
 		err = c.decode(ctx, res, out)
@@ -114,6 +115,9 @@ func (c *Client) send(ctx context.Context, req request, key string, body []byte)
 	r.Header.Set("User-Agent", "gearmesh")
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if req.paced {
+		r.Header.Set(api.PacedHeader, "1")
 	}
 	if key != "" {
 		r.Header.Set("Idempotency-Key", key)
@@ -166,9 +170,9 @@ func (c *Client) Why(ctx context.Context, project, pod api.Name) (api.Why, error
 }
 
 // CreateToken makes a token that lets one host join, and become a further master when it is for that.
-func (c *Client) CreateToken(ctx context.Context, master bool) (api.JoinToken, error) {
+func (c *Client) CreateToken(ctx context.Context, req api.TokenRequest) (api.JoinToken, error) {
 	var out api.JoinToken
-	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "tokens"}, body: api.TokenRequest{Master: master}}, &out)
+	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "tokens"}, body: req}, &out)
 	return out, err
 }
 

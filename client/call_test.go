@@ -97,17 +97,28 @@ func TestRequests(t *testing.T) {
 			seen{"DELETE", "/v1/projects/shop/services/web?revision=7", "Bearer secret", ""}, func(v any) bool { return v.(*api.Service).Metadata.Revision == 7 }},
 		"why": {`{"dropped":true}`, func(ctx context.Context, c *client.Client) (any, error) { return c.Why(ctx, "shop", "web-1") },
 			seen{"GET", "/v1/projects/shop/pods/web-1/why", "Bearer secret", ""}, func(v any) bool { return v.(api.Why).Dropped }},
-		"token": {`{"token":"a.b.c"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.CreateToken(ctx, false) },
+		"token": {`{"token":"a.b.c"}`, func(ctx context.Context, c *client.Client) (any, error) {
+			return c.CreateToken(ctx, api.TokenRequest{})
+		},
 			seen{"POST", "/v1/tokens", "Bearer secret", `{}`}, func(v any) bool { return v.(api.JoinToken).Token == "a.b.c" }},
+		"pending": {`{"items":[{"name":"h4"}]}`, func(ctx context.Context, c *client.Client) (any, error) { return c.PendingHosts(ctx) },
+			seen{"GET", "/v1/pending", "Bearer secret", ""}, func(v any) bool { return v.(api.PendingList).Items[0].Name == "h4" }},
+		"verdict": {`{"name":"h4","state":"approved"}`, func(ctx context.Context, c *client.Client) (any, error) {
+			return c.JudgePending(ctx, "h4", api.Verdict{State: api.PendingApproved})
+		}, seen{"POST", "/v1/pending/h4", "Bearer secret", `{"state":"approved"}`}, func(v any) bool { return v.(api.PendingHost).State == api.PendingApproved }},
+		"mesh": {`{"seq":3,"step":"use"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.Mesh(ctx) },
+			seen{"GET", "/v1/mesh", "Bearer secret", ""}, func(v any) bool { return v.(api.MeshKeys).Step == api.MeshUse }},
+		"rotate": {`{"seq":2,"step":"install"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.RotateMesh(ctx) },
+			seen{"POST", "/v1/mesh/rotate", "Bearer secret", ""}, func(v any) bool { return v.(api.MeshKeys).Seq == 2 }},
 		"join": {`{"name":"h1"}`, func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Join(ctx, api.JoinRequest{Token: "a.b.c", Name: "h1", Address: netip.MustParseAddr("192.0.2.1")})
 		}, seen{"POST", "/v1/join", "Bearer secret", `{"token":"a.b.c","name":"h1","address":"192.0.2.1","csr":""}`}, func(v any) bool { return v.(api.Identity).Name == "h1" }},
 		"version": {`{"version":"1.2"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.Version(ctx) },
 			seen{"GET", "/v1/version", "Bearer secret", ""}, func(v any) bool { return v == "1.2" }},
-		"report": {"", func(ctx context.Context, c *client.Client) (any, error) {
-			return nil, c.Report(ctx, api.HostReport{Host: "h1"})
+		"report": {`{"leases":["k3v7qxw2m5n4a6bz"]}`, func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Report(ctx, api.HostReport{Host: "h1"})
 		},
-			seen{"PUT", "/v1/hosts/h1/report", "Bearer secret", `{"host":"h1","version":"","term":0,"revision":0,"capacity":{},"endpoints":{"host":"","seq":0}}`}, func(any) bool { return true }},
+			seen{"PUT", "/v1/hosts/h1/report", "Bearer secret", `{"host":"h1","version":"","term":0,"revision":0,"capacity":{},"endpoints":{"host":"","seq":0}}`}, func(v any) bool { return len(v.(api.ReportAnswer).Leases) == 1 }},
 		"renew": {`{"certificate":"PEM"}`, func(ctx context.Context, c *client.Client) (any, error) {
 			return c.RenewCertificate(ctx, "h1", "CSR")
 		}, seen{"POST", "/v1/hosts/h1/certificate", "Bearer secret", `{"csr":"CSR"}`}, func(v any) bool { return v == "PEM" }},
@@ -178,7 +189,8 @@ func removeRevision(ctx context.Context, c *client.Client) error {
 	return err
 }
 func report(ctx context.Context, c *client.Client) error {
-	return c.Report(ctx, api.HostReport{Host: "h1"})
+	_, err := c.Report(ctx, api.HostReport{Host: "h1"})
+	return err
 }
 
 // TestRetries checks which calls are made again after what, and how often.
@@ -239,12 +251,12 @@ func TestKeysOfRequests(t *testing.T) {
 	}
 	ok := note(says(200, `{"kind":"Service"}`))
 	c := serve(t, inTurn(note(fails(api.CodeUnavailable)), note(cut), ok)).client(t)
-	for _, call := range []func(context.Context, *client.Client) error{create, putRevision, remove, get} {
+	for _, call := range []func(context.Context, *client.Client) error{create, putRevision, remove, get, apply} {
 		if err := call(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(keys) != 6 || len(keys[0]) < 20 || keys[1] != keys[0] || keys[2] != keys[0] || keys[3] == keys[0] || keys[4] == keys[3] || keys[4] == "" || keys[5] != "" {
+	if len(keys) != 7 || len(keys[0]) < 20 || keys[1] != keys[0] || keys[2] != keys[0] || keys[3] == keys[0] || keys[4] == keys[3] || keys[4] == "" || keys[5] != "" || keys[6] == "" || keys[6] == keys[4] {
 		t.Errorf("the keys are %q", keys)
 	}
 }
@@ -341,5 +353,26 @@ func TestCertificate(t *testing.T) {
 	})
 	if err := report(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "reading the host's key") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func apply(ctx context.Context, c *client.Client) error {
+	_, err := c.Apply(ctx, []api.Resource{api.New(api.KindService)}, client.ApplyOptions{})
+	return err
+}
+
+// TestApply: what is asked for, and the same again when the answer was cut off.
+func TestApply(t *testing.T) {
+	s := serve(t, inTurn(cut, says(200, `{"revision":9,"dryRun":true,"resources":[{"kind":"Project","name":"shop","result":"created","revision":9}]}`)))
+	p := api.New(api.KindProject)
+	p.Head().Metadata.Name = "shop"
+	got, err := s.client(t).Apply(t.Context(), []api.Resource{p}, client.ApplyOptions{IfRevision: 7, DryRun: true})
+	want := api.Applied{Revision: 9, DryRun: true, Resources: []api.ResourceChange{{Kind: api.KindProject, Name: "shop", Result: api.ResultCreated, Revision: 9}}}
+	if err != nil || !cmp.Equal(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	calls := s.calls()
+	if len(calls) != 2 || calls[0] != calls[1] || calls[0].method != "POST" || calls[0].uri != "/v1/apply?dryRun=1&ifRevision=7" || !strings.HasPrefix(calls[0].body, `{"resources":[{"kind":"Project"`) {
+		t.Errorf("the calls are %+v", calls)
 	}
 }

@@ -22,6 +22,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"gearmesh.dev/api"
 )
 
 // MasterName is the name that every master's certificate is good for, and no host's.
@@ -54,7 +56,7 @@ type Config struct {
 	// Streams have no end and are not bound by it.
 	Timeout time.Duration
 	// Silence is how long the stream of a host's desired state may say nothing before it is
-	// taken for dead; 6 s when 0. The master speaks every 2 s.
+	// taken for dead; 6 s when 0. The master speaks every 2 s, unless it says that it will be silent for longer.
 	Silence time.Duration
 	// Attempts is how often a call is tried at most; 4 when 0.
 	Attempts int
@@ -81,6 +83,9 @@ type Client struct {
 	first   url.URL // Config.Server
 	servers servers
 	http    *http.Client
+
+	reported reported   // of a host
+	stream   hostStream // the same one's
 }
 
 // New makes a Client. It does not connect yet.
@@ -140,7 +145,7 @@ func (c *Client) transport(secure *tls.Config) *http.Transport {
 		TLSHandshakeTimeout:    5 * time.Second,
 		ResponseHeaderTimeout:  defaultTimeout,
 		MaxResponseHeaderBytes: maxHeader,
-		IdleConnTimeout:        30 * time.Second,
+		IdleConnTimeout:        3 * api.ReportEveryMost, // the connection of reports outlasts their pauses
 		MaxIdleConnsPerHost:    4,
 		Protocols:              protocols,
 	}

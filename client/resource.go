@@ -117,10 +117,33 @@ func (c *Client) Put(ctx context.Context, r api.Resource) (api.Resource, Result,
 	return out, Result(header.Get("Gear-Result")), nil
 }
 
+// ApplyOptions says how an apply is done.
+type ApplyOptions struct {
+	// IfRevision refuses the whole when any of the resources has changed after this revision of the store, such as that of a
+	// plan; 0 for never.
+	IfRevision int64
+	DryRun     bool // check and answer as if it were done, and store nothing
+}
+
+// Apply creates or replaces resources in one transaction: all of them, or none. The answer is in the order in which they
+// depend on each other.
+func (c *Client) Apply(ctx context.Context, resources []api.Resource, o ApplyOptions) (api.Applied, error) {
+	req := request{method: http.MethodPost, path: []string{"v1", "apply"}, body: api.ApplyRequest{Resources: resources}, query: url.Values{}, once: true}
+	if o.IfRevision != 0 {
+		req.query.Set("ifRevision", strconv.FormatInt(o.IfRevision, 10))
+	}
+	if o.DryRun {
+		req.query.Set("dryRun", "1")
+	}
+	var out api.Applied
+	_, err := c.do(ctx, req, &out)
+	return out, err
+}
+
 // planTime bounds the plan of an apply: the controllers work it out twice.
 const planTime = time.Minute
 
-// Plan tells what a Put of the resources would change, in their order. Nothing is stored.
+// Plan tells what an Apply of the resources would change, in their order. Nothing is stored.
 func (c *Client) Plan(ctx context.Context, resources []api.Resource) (api.ApplyPlan, error) {
 	var out api.ApplyPlan
 	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"v1", "plan"}, body: api.ApplyRequest{Resources: resources}, idempotent: true, timeout: planTime}, &out)
@@ -139,6 +162,13 @@ func (c *Client) Delete(ctx context.Context, key api.Key, revision int64) (api.R
 		return nil, err
 	}
 	return out, nil
+}
+
+// Expel removes a host at once, as one that was broken into: what it says does not count any more.
+func (c *Client) Expel(ctx context.Context, host api.Name) error {
+	key := api.Key{Kind: api.KindHost, Name: host}
+	_, err := c.do(ctx, request{method: http.MethodDelete, path: pathOf(key), query: url.Values{"now": {"1"}}, once: true}, nil)
+	return err
 }
 
 func kindOf[T any, P resource[T]]() api.Kind {

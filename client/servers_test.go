@@ -39,7 +39,7 @@ func TestTheNextMasterIsAsked(t *testing.T) {
 	if c.Server() != leader.URL {
 		t.Errorf("it talks to %s", c.Server())
 	}
-	if err := c.Report(t.Context(), api.HostReport{Host: "h1"}); err != nil {
+	if _, err := c.Report(t.Context(), api.HostReport{Host: "h1"}); err != nil {
 		t.Errorf("a report: %v", err)
 	}
 }

@@ -18,9 +18,9 @@ import (
 )
 
 // lines gives the lines of one NDJSON stream, the empty ones too, each valid until the next. After
-// an error, or when the master has ended the stream, there is no more. idle is how long a line may
-// take to come, 0 for ever; what comes of a line does not count until its end has come.
-func (c *Client) lines(ctx context.Context, req request, idle time.Duration) iter.Seq2[[]byte, error] {
+// an error, or when the master has ended the stream, there is no more. idle gives how long the
+// next line may take to come, nil for ever; what comes of a line does not count until its end has come.
+func (c *Client) lines(ctx context.Context, req request, idle func() time.Duration) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
@@ -53,19 +53,19 @@ func (c *Client) lines(ctx context.Context, req request, idle time.Duration) ite
 // timer calls a function when it is not started anew in time.
 type timer struct {
 	t    *time.Timer
-	idle time.Duration
+	idle func() time.Duration
 }
 
-func watchdog(idle time.Duration, f func()) timer {
-	if idle == 0 {
+func watchdog(idle func() time.Duration, f func()) timer {
+	if idle == nil {
 		return timer{}
 	}
-	return timer{time.AfterFunc(idle, f), idle}
+	return timer{time.AfterFunc(idle(), f), idle}
 }
 
 func (w timer) start() {
 	if w.t != nil {
-		w.t.Reset(w.idle)
+		w.t.Reset(w.idle())
 	}
 }
 
@@ -103,7 +103,7 @@ func (l *lineReader) next() ([]byte, error) {
 }
 
 // decoded gives the lines of one stream, each as a T.
-func decoded[T any](ctx context.Context, c *Client, req request, idle time.Duration) iter.Seq2[T, error] {
+func decoded[T any](ctx context.Context, c *Client, req request, idle func() time.Duration) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		for line, err := range c.lines(ctx, req, idle) {
@@ -181,5 +181,30 @@ func (c *Client) Logs(ctx context.Context, o LogOptions) iter.Seq2[api.LogLine, 
 	if o.Host != "" {
 		path = []string{"v1", "hosts", string(o.Host), "logs"}
 	}
-	return decoded[api.LogLine](ctx, c, request{method: http.MethodGet, path: path, query: o.query()}, 0)
+	return decoded[api.LogLine](ctx, c, request{method: http.MethodGet, path: path, query: o.query()}, nil)
+}
+
+// EventOptions say which events to give; the zero value gives all that are kept.
+type EventOptions struct {
+	Project, Name, Service api.Name
+	Kind                   api.Kind
+	Since                  time.Duration
+	Follow                 bool // go on, and give what happens
+}
+
+// Events gives what happened, the oldest first. It ends with an error when the connection is lost.
+func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[api.Event, error] {
+	q := url.Values{}
+	for key, value := range map[string]string{"project": string(o.Project), "name": string(o.Name), "service": string(o.Service), "kind": string(o.Kind)} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if o.Since > 0 {
+		q.Set("since", o.Since.String())
+	}
+	if o.Follow {
+		q.Set("follow", "1")
+	}
+	return decoded[api.Event](ctx, c, request{method: http.MethodGet, path: []string{"v1", "events"}, query: q}, nil)
 }

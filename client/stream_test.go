@@ -18,7 +18,8 @@ import (
 	"gearmesh.dev/client"
 )
 
-func patches(c *client.Config) { c.Silence = 200 * time.Millisecond }
+// patches has silence end a stream, after more than a starved machine takes from one line to the next.
+func patches(c *client.Config) { c.Silence = time.Second }
 
 const full = `{"full":true,"term":1,"revision":%d}`
 
@@ -73,7 +74,7 @@ func emptyLines(w http.ResponseWriter, r *http.Request) {
 	for range 30 {
 		_, _ = io.WriteString(w, "\n")
 		w.(http.Flusher).Flush()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	_, _ = io.WriteString(w, `{"term":1,"revision":2}`+"\n")
 }

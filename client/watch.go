@@ -87,7 +87,7 @@ func (w *watcher) connect(ctx context.Context, yield func(Event, error) bool) (m
 		w.listed = map[api.Key]bool{}
 	}
 	server := w.client.servers.now()
-	for l, err := range decoded[line](ctx, w.client, w.request(), 0) {
+	for l, err := range decoded[line](ctx, w.client, w.request(), nil) {
 		if err == nil && l.Type == eventError && l.Error != nil {
 			err = l.Error
 		}

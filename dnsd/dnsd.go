@@ -46,7 +46,7 @@ type Config struct {
 	Logger    *slog.Logger            // nothing is logged when nil
 	Limits    Limits                  // DefaultLimits() when zero
 
-	// Tell is called with the IPv4 addresses of a name that a pod follows (Pod.Follows), before it is told of them; the answer waits for it, and
+	// Tell is called with the addresses of a name that a pod follows (Pod.Follows), before it is told of them; the answer waits for it, and
 	// is SERVFAIL after an error. Nothing is called when nil.
 	Tell func(ctx context.Context, pod netip.Addr, name string, addrs []netip.Addr, ttl time.Duration) error
 

@@ -2,6 +2,7 @@ package dnsd
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -11,7 +12,7 @@ import (
 
 // follows tells whether the addresses of the name that was asked for are to be made known before the asker has them.
 func (w *worker) follows(v View) bool {
-	return w.server.config.Tell != nil && v.Pod != nil && v.Pod.Follows != nil && w.qtype == dns.TypeA &&
+	return w.server.config.Tell != nil && v.Pod != nil && v.Pod.Follows != nil && (w.qtype == dns.TypeA || w.qtype == dns.TypeAAAA) &&
 		v.Pod.Follows(strings.TrimSuffix(string(w.name), "."))
 }
 
@@ -38,10 +39,15 @@ func (w *worker) tell(ctx context.Context, reply []byte) error {
 	var addrs []netip.Addr
 	var ttl uint32
 	for _, rr := range m.Answer {
-		if a, ok := rr.(*dns.A); ok {
-			if addr, ok := netip.AddrFromSlice(a.A.To4()); ok {
-				addrs, ttl = append(addrs, addr), max(ttl, a.Hdr.Ttl)
-			}
+		var raw net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			raw = rr.A.To4()
+		case *dns.AAAA:
+			raw = rr.AAAA.To16()
+		}
+		if addr, ok := netip.AddrFromSlice(raw); ok {
+			addrs, ttl = append(addrs, addr), max(ttl, rr.Header().Ttl)
 		}
 	}
 	if len(addrs) == 0 {

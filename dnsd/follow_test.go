@@ -34,26 +34,29 @@ func TestFollow(t *testing.T) {
 		Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
 	for _, c := range []struct {
 		network, name string
+		qtype         uint16
 		rcode         int
 		told          int
 	}{
-		{"udp", "www.example.", dns.RcodeSuccess, 1},
-		{"udp", "WWW.example.", dns.RcodeSuccess, 1}, // from the cache
-		{"tcp", "www.example.", dns.RcodeSuccess, 1},
-		{"udp", "other.test.", dns.RcodeSuccess, 0},
-		{"udp", "gone.example.", dns.RcodeNameError, 0},
-		{"udp", "bad.example.", dns.RcodeServerFailure, 1},
+		{"udp", "www.example.", dns.TypeA, dns.RcodeSuccess, 1},
+		{"udp", "WWW.example.", dns.TypeA, dns.RcodeSuccess, 1}, // from the cache
+		{"tcp", "www.example.", dns.TypeA, dns.RcodeSuccess, 1},
+		{"udp", "www.example.", dns.TypeAAAA, dns.RcodeSuccess, 1},
+		{"udp", "www.example.", dns.TypeTXT, dns.RcodeSuccess, 0},
+		{"udp", "other.test.", dns.TypeA, dns.RcodeSuccess, 0},
+		{"udp", "gone.example.", dns.TypeA, dns.RcodeNameError, 0},
+		{"udp", "bad.example.", dns.TypeA, dns.RcodeServerFailure, 1},
 	} {
 		mu.Lock()
 		told = nil
 		mu.Unlock()
 		client := dns.Client{Net: c.network, Timeout: 5 * time.Second}
-		m, _, err := client.Exchange(new(dns.Msg).SetQuestion(c.name, dns.TypeA), at.String())
+		m, _, err := client.Exchange(new(dns.Msg).SetQuestion(c.name, c.qtype), at.String())
 		if err != nil || m.Rcode != c.rcode {
 			t.Fatalf("%s %s: %v, %v", c.network, c.name, m, err)
 		}
 		mu.Lock()
-		if len(told) != c.told || c.told > 0 && !slices.Contains(told, ip("198.51.100.7")) {
+		if len(told) != c.told || c.told > 0 && !slices.Contains(told, map[uint16]netip.Addr{dns.TypeA: ip("198.51.100.7"), dns.TypeAAAA: ip("2001:db8::7")}[c.qtype]) {
 			t.Errorf("%s %s: told of %v, want %d", c.network, c.name, told, c.told)
 		}
 		mu.Unlock()

@@ -50,6 +50,10 @@ func (w *world) ServeDNS(out dns.ResponseWriter, req *dns.Msg) {
 	q, m := req.Question[0], new(dns.Msg).SetReply(req)
 	_, udp := out.RemoteAddr().(*net.UDPAddr)
 	rr := func(ttl int) dns.RR {
+		if q.Qtype == dns.TypeAAAA {
+			r, _ := dns.NewRR(fmt.Sprintf("%s %d IN AAAA 2001:db8::7", q.Name, ttl))
+			return r
+		}
 		r, _ := dns.NewRR(fmt.Sprintf("%s %d IN A 198.51.100.7", q.Name, ttl))
 		return r
 	}

@@ -319,3 +319,34 @@ func BenchmarkNewZone(b *testing.B) {
 		})
 	}
 }
+
+// manyServices is a directory of some 10,000 names: 100 hosts that share the pods of 900 services.
+func manyServices() api.Directory {
+	d := api.Directory{}
+	name := func(format string, a ...any) api.Name { return api.Name(fmt.Sprintf(format, a...)) }
+	for s := range 900 {
+		d.Services = append(d.Services, api.ServiceEntry{Project: name("p%d", s%40), Name: name("s%d", s), Ports: []api.Port{{Name: "main", Port: 80, Protocol: api.TCP}}})
+	}
+	for i := range 100 {
+		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		e := api.HostEndpoints{Host: name("h%d", i)}
+		for k := range 80 {
+			s := d.Services[(i*80+k)%len(d.Services)]
+			e.Endpoints = append(e.Endpoints, api.Endpoint{Project: s.Project, Service: s.Name, Pod: name("%s-%d-%d", s.Name, i, k), Port: "main", Protocol: api.TCP,
+				Address: netip.AddrPortFrom(a, 20000+uint16(k)), Ready: true})
+		}
+		d.Hosts, d.Endpoints = append(d.Hosts, api.HostEntry{Name: e.Host, Address: a}), append(d.Endpoints, e)
+	}
+	return d
+}
+
+// What a host does when one endpoint of the cluster changes.
+func BenchmarkChange(b *testing.B) {
+	d, table, serial := manyServices(), NewTable(netip.MustParsePrefix("10.127.0.0/16")), uint32(0)
+	for b.Loop() {
+		serial++
+		d.Endpoints[3].Endpoints[3].Ready = serial%2 == 0
+		table.SetZone(NewZone(d, Options{Serial: serial}), d.Hosts)
+	}
+	b.ReportMetric(float64(len(table.now.Load().zone.nodes)), "names")
+}

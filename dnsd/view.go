@@ -34,21 +34,30 @@ type Pod struct {
 }
 
 // NewPod gives a pod's view of its links: SERVICE.PROJECT.DOMAIN is the link's loopback address,
-// also before the service exists; SRV records have the link's port.
+// also before the service exists, and so is NAME.PROJECT.DOMAIN, of the pod's project, when the link has a name of its own; SRV records have the
+// link's port.
 func NewPod(domain api.Hostname, project api.Name, links []api.LinkTarget) Pod {
 	z := &Zone{suffix: "." + string(domain) + ".", nodes: map[string]*node{}}
 	for _, t := range links {
-		in := cmp.Or(t.Project, project)
-		name := string(t.Service) + "." + string(in) + z.suffix
-		to := target{name, t.Port, t.Local}
-		n := z.service(in, t.Service)
-		n.addrs, n.targets = []netip.Addr{t.Local}, append(n.targets, to)
-		if t.PortName != "" {
-			p := z.port(in, t.Service, t.PortName, t.Protocol)
-			p.addrs, p.targets = n.addrs, append(p.targets, to)
+		z.addLink(cmp.Or(t.Project, project), t.Service, t)
+	}
+	for _, t := range links {
+		if t.Name != "" { // after the services' own: in this pod the name means the link
+			z.addLink(project, t.Name, t)
 		}
 	}
 	return Pod{Project: project, links: z.nodes}
+}
+
+// addLink makes a name of the zone that of a link.
+func (z *Zone) addLink(project, name api.Name, t api.LinkTarget) {
+	to := target{string(name) + "." + string(project) + z.suffix, t.Port, t.Local}
+	n := z.service(project, name)
+	n.addrs, n.targets = []netip.Addr{t.Local}, append(n.targets, to)
+	if t.PortName != "" {
+		p := z.port(project, name, t.PortName, t.Protocol)
+		p.addrs, p.targets = n.addrs, append(p.targets, to)
+	}
 }
 
 // find gives a name as the asker sees it. nearest.SERVICE.PROJECT.DOMAIN, and the names of ports below

@@ -136,6 +136,37 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// TestAPodIsWhereItIsReady: when two hosts say that they have a pod, as one that is cut off does after its pod was started
+// elsewhere, the one where it is ready has it.
+func TestAPodIsWhereItIsReady(t *testing.T) {
+	said := func(host api.Name, at string, ready bool) api.HostEndpoints {
+		return api.HostEndpoints{Host: host, Endpoints: []api.Endpoint{{Project: "shop", Service: "db", Pod: "db-0", Port: "main", Address: netip.MustParseAddrPort(at), Ready: ready}}}
+	}
+	for _, c := range []struct {
+		first, second bool
+		want          string
+	}{{false, true, "192.0.2.2"}, {true, false, "192.0.2.1"}, {false, false, "192.0.2.1, 192.0.2.2"}} {
+		d := api.Directory{Endpoints: []api.HostEndpoints{said("n1", "192.0.2.1:20000", c.first), said("n2", "192.0.2.2:20000", c.second)}}
+		if got := look(t, View{Zone: NewZone(d, Options{PodNet: podNet})}, "db-0.pod.shop.gear.internal.", "A"); got != c.want {
+			t.Errorf("ready there: %v, %v: %s, want %s", c.first, c.second, got, c.want)
+		}
+	}
+}
+
+// A link's own name is the link in its pod, also when a service has it; the service behind the link is, too.
+func TestALinkByAName(t *testing.T) {
+	d := api.Directory{Services: []api.ServiceEntry{{Project: "shop", Name: "db", Ports: []api.Port{{Name: "sql", Port: 1}}}, {Project: "shop", Name: "green", Ports: []api.Port{{Name: "sql", Port: 1}}}},
+		Endpoints: []api.HostEndpoints{{Host: "n1", Endpoints: []api.Endpoint{{Project: "shop", Service: "db", Pod: "db-0", Port: "sql", Address: netip.MustParseAddrPort("192.0.2.1:20000"), Ready: true}}}}}
+	pod := NewPod(DefaultDomain, "shop", d.Resolver("n1").Targets("shop", "pod", []api.Link{
+		{Name: "store", Service: "green", LocalPort: 5432, Protocol: api.TCP}, {Name: "db", Service: "green", LocalPort: 5433, Protocol: api.TCP}}))
+	v := View{Zone: NewZone(d, Options{PodNet: podNet}), Pod: &pod}
+	for name, want := range map[string]string{"store": "127.1.0.1", "db": "127.1.0.2", "green": "127.1.0.2"} {
+		if got := look(t, v, name+".shop.gear.internal.", "A"); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 func TestWhoMayRecurse(t *testing.T) {
 	src := table()
 	for asker, want := range map[string]bool{"127.0.0.1": true, "::1": true, "192.0.2.2": true, "2001:db8::3": true,
@@ -232,4 +263,32 @@ func FuzzZone(f *testing.F) {
 			}
 		}
 	})
+}
+
+// AAAA is for what is there: hosts that have IPv6, and endpoints whose program listens there.
+func TestIPv6OfEndpoints(t *testing.T) {
+	d := shop()
+	d.Hosts[0].IPv6, d.Hosts[1].IPv6 = ip("2001:db8::1"), ip("2001:db8::2")
+	d.Hosts[0].Zone, d.Hosts[1].Zone = "a", "b"
+	d.Endpoints[0].Endpoints[0].IPv6 = true // web-a's http
+	src := NewTable(podNet)
+	src.SetZone(NewZone(d, Options{PodNet: podNet, Host: "n1"}), d.Hosts)
+	for _, c := range []struct{ name, qtype, want string }{
+		{"web.shop.gear.internal.", "AAAA", "2001:db8::1, 2001:db8::3"},
+		{"web.shop.gear.internal.", "A", "192.0.2.1, 192.0.2.2"},
+		{"nearest.web.shop.gear.internal.", "AAAA", "2001:db8::1"},
+		{"_http._tcp.web.shop.gear.internal.", "AAAA", "2001:db8::1, 2001:db8::3"},
+		{"_metrics._tcp.web.shop.gear.internal.", "AAAA", "nodata gear.internal."},
+		{"web-a.pod.shop.gear.internal.", "AAAA", "2001:db8::1"},
+		{"web-b.pod.shop.gear.internal.", "AAAA", "nodata gear.internal."},
+		{"db.shop.gear.internal.", "AAAA", "nodata gear.internal."},
+		{"_http._tcp.web.shop.gear.internal.", "SRV", "10 10 20001 web-a.pod.shop.gear.internal., 10 10 20001 web-b.pod.shop.gear.internal., 10 10 20001 web-d.pod.shop.gear.internal."},
+		{"n2.host.gear.internal.", "AAAA", "2001:db8::2"},
+		{"n2.host.gear.internal.", "A", "192.0.2.2"},
+		{"2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.", "PTR", "n2.host.gear.internal."},
+	} {
+		if got := look(t, src.View(ip("192.0.2.1")), c.name, c.qtype); got != c.want {
+			t.Errorf("%s %s:\n got %s\nwant %s", c.name, c.qtype, got, c.want)
+		}
+	}
 }

@@ -83,11 +83,7 @@ func NewZone(d api.Directory, o Options) *Zone {
 	}
 	z.addHosts(d.Hosts, o)
 	z.addServices(d.Services)
-	for _, h := range d.Endpoints {
-		if !o.Down(h.Host) {
-			z.addEndpoints(h.Endpoints)
-		}
-	}
+	z.addEndpoints(d, o.Down)
 	z.addAliases(d, o.Down)
 	z.order()
 	z.packLocal()
@@ -131,12 +127,15 @@ func (z *Zone) addHost(h api.HostEntry) {
 	if z.nodes[name] == nil {
 		return
 	}
-	n.fixed, n.addrs, n.about = true, append(n.addrs, h.Address), []string{"host=" + string(h.Name)}
+	n.fixed, n.about = true, []string{"host=" + string(h.Name)}
 	if h.Zone != "" {
 		n.about = append(n.about, "zone="+string(h.Zone))
 	}
-	if arpa, err := dns.ReverseAddr(h.Address.String()); err == nil {
-		z.at(arpa, "").text = name
+	for _, a := range []netip.Addr{h.Address, h.IPv6} {
+		if arpa, err := dns.ReverseAddr(a.String()); err == nil {
+			z.at(arpa, "").text = name
+			n.addrs = append(n.addrs, a)
+		}
 	}
 }
 
@@ -149,10 +148,11 @@ func near(hosts []api.HostEntry, from api.Name) map[netip.Addr]int {
 	}
 	for _, h := range hosts {
 		if h.Zone != "" && h.Zone == hosts[i].Zone {
-			out[h.Address] = sameZone
+			out[h.Address], out[h.IPv6] = sameZone, sameZone
 		}
 	}
-	out[hosts[i].Address] = here
+	out[hosts[i].Address], out[hosts[i].IPv6] = here, here
+	delete(out, netip.Addr{})
 	return out
 }
 
@@ -209,7 +209,31 @@ func (z *Zone) addServices(services []api.ServiceEntry) {
 	}
 }
 
-func (z *Zone) addEndpoints(endpoints []api.Endpoint) {
+// addEndpoints adds the names of services and pods. A pod that is ready is not elsewhere too: what another host still says of
+// one with its name counts for nothing.
+func (z *Zone) addEndpoints(d api.Directory, down func(api.Name) bool) {
+	var unready []place
+	six := d.IPv6()
+	for _, h := range d.Endpoints {
+		if !down(h.Host) {
+			unready = append(unready, z.addEndpointsOf(h.Endpoints, six[h.Host])...)
+		}
+	}
+	for _, u := range unready {
+		if len(u.pod.targets) == 0 {
+			u.pod.give(u.addr)
+		}
+	}
+}
+
+// place is where a pod is that is not ready.
+type place struct {
+	pod  *node
+	addr netip.Addr
+}
+
+// addEndpointsOf adds the endpoints of a host with that IPv6 address, or none, and gives those that are not ready.
+func (z *Zone) addEndpointsOf(endpoints []api.Endpoint, six netip.Addr) (unready []place) {
 	for _, e := range endpoints {
 		if !valid(e.Project, e.Service, e.Pod, e.Port) || !e.Address.Addr().IsValid() {
 			continue
@@ -217,22 +241,24 @@ func (z *Zone) addEndpoints(endpoints []api.Endpoint) {
 		name := podName(e.Pod, e.Project, z.suffix)
 		pod, service := z.at(name, e.Project), z.service(e.Project, e.Service)
 		t := target{name: name, port: e.Address.Port(), addr: e.Address.Addr()}
-		pod.give(t.addr)
 		if !service.fixed {
 			pod.about = service.about[:min(2, len(service.about))]
 		}
 		if !e.Ready {
+			unready = append(unready, place{pod, t.addr})
 			continue
 		}
 		for _, n := range []*node{service, z.port(e.Project, e.Service, e.Port, e.Protocol), pod} {
-			if n != pod {
-				n.give(t.addr)
+			n.give(t.addr)
+			if e.IPv6 && six.IsValid() {
+				n.give(six)
 			}
 			if !n.fixed && z.nodes[name] == pod { // not when its name is too long
 				n.targets = append(n.targets, t)
 			}
 		}
 	}
+	return unready
 }
 
 func valid(names ...api.Name) bool {

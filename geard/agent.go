@@ -7,8 +7,10 @@
 //	reconcile  desired pods + what there is → plan (pure) → one task at a time a pod
 //	network    directory + mesh → link rules of each pod, host port rules
 //	balance    balanced links → the host's HAProxy for them
-//	report     state of the pods and own endpoints → master, mesh hint
+//	report     state of the pods and own endpoints → master, mesh hint; as rarely as the master allows
 //	peers      endpoints straight from the hosts that hint news, also with no master
+//
+// What network has laid of a pod's links, package linkfeed tells the pod's containers.
 //
 // None waits for another: they wake each other with kicks.
 package geard
@@ -29,6 +31,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/linkfeed"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/secrets"
 	"gearmesh.dev/geard/volumes"
@@ -41,8 +44,9 @@ type Master interface {
 	// Desired streams the changes of the host's desired state. A connection that is lost or silent
 	// gives an error and is made again; the first patch of each is full.
 	Desired(ctx context.Context, host api.Name) iter.Seq2[api.Patch, error]
-	// Report tells the state of the host and renews its lease.
-	Report(ctx context.Context, r api.HostReport) error
+	// Report tells the state of the host and renews its lease, and those of the singletons that the answer names. The answer also says
+	// how long the next one may wait.
+	Report(ctx context.Context, r api.HostReport) (api.ReportAnswer, error)
 }
 
 // Mesh is what the agent asks of the mesh. It only hints: nothing is assigned or moved on its word.
@@ -59,6 +63,8 @@ type Mesh interface {
 	Hints() map[api.Name]int64
 	// Join makes peers known, to be joined when they answer.
 	Join(peers []netip.Addr)
+	// SetKeys changes the keys, on disk and in use: the first one encrypts, all are accepted.
+	SetKeys(keys [][]byte) error
 }
 
 // Machine is the part of the host that runs pods. Every method is idempotent and can be cut
@@ -72,6 +78,11 @@ type Machine interface {
 	Pull(ctx context.Context, pod api.Pod) error
 	// Start asks for the start of a pod's units and does not wait until they are ready.
 	Start(ctx context.Context, pod api.Pod) error
+	// Lease sets a singleton's dead-man timer anew, whether the pod runs or not: unless it is set again, the host itself ends
+	// the pod api.SingletonLease later, whatever has become of the agent.
+	Lease(ctx context.Context, pod api.Pod) error
+	// Lapse does at once what the timer does at its end. It does not wait.
+	Lapse(ctx context.Context, pod api.Pod) error
 	// Renew tells a container that its secrets have changed: by a signal, or by a restart of its unit when signal is
 	// empty. It does not wait.
 	Renew(ctx context.Context, pod api.Pod, container api.Name, signal string) error
@@ -79,6 +90,13 @@ type Machine interface {
 	Remove(ctx context.Context, pod api.Pod) error
 	// Relink changes the link rules in a pod's namespace. Connections to what is down are cut.
 	Relink(ctx context.Context, l PodLinks) error
+	// LinkStates tells what of each link stands in a pod's namespace.
+	LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error)
+	// ListensIPv6 names those of a pod's ports on which somebody in its namespace waits over IPv6.
+	ListensIPv6(ctx context.Context, uid api.UID, ports []api.HostPort) ([]api.Name, error)
+	// Touched gives those of the pods in whose namespaces the rules are not certainly as Relink has last laid them: somebody else
+	// has changed them, or, of a few at a time, nobody has looked yet. It is told of all pods of the host, and it is cheap.
+	Touched(ctx context.Context, pods []api.UID) ([]api.UID, error)
 	// HostRules lays the host's own rules: port mappings and guards.
 	HostRules(ctx context.Context, r HostRules) error
 	// Talking gives a test for open flows from a pod to an address.
@@ -99,13 +117,14 @@ type PodLinks struct {
 	Old, New []api.LinkTarget
 	Over     []linker.Drain        // backends whose connections are to end
 	Known    bool                  // Old is what was last laid, and not a guess from disk
-	Down     func(netip.Addr) bool // tells of a host address whether the mesh reports the host as failed
+	Down     func(netip.Addr) bool // tells of a host address whether the mesh reports the host as failed; nil when none is
 }
 
 // HostRules is what the rules of a host are made from.
 type HostRules struct {
 	Address netip.Addr          // of the host
-	Members []netip.Addr        // of all hosts of the cluster
+	IPv6    netip.Addr          // of the host too; the zero one when it has none
+	Members []netip.Addr        // of all hosts of the cluster, IPv4 and IPv6
 	Public  []linker.PublicPort // of other hosts of the cluster
 	Pods    []podstate.Net
 	// Balanced are the ports of the host's balancer that links lead to, by the pod's address.
@@ -113,7 +132,7 @@ type HostRules struct {
 	Egress   map[netip.Addr]*linker.Egress // of the pods that are held to something, by address
 }
 
-// Config is what an agent needs. All fields must be set but Inside.
+// Config is what an agent needs. All fields must be set but Inside and IPv6.
 type Config struct {
 	// MaxPolicy is the most that this host lets any pod have, whatever the master says: a wrong master
 	// gets no more. Empty is restricted.
@@ -122,8 +141,9 @@ type Config struct {
 	Volumes volumes.Classes
 
 	Name     api.Name
-	Address  netip.Addr   // where other hosts reach this one
-	Domain   api.Hostname // DNS domain of the cluster
+	Address  netip.Addr          // where other hosts reach this one
+	IPv6     func() api.HostIPv6 // its IPv6 addresses; it may have one later
+	Domain   api.Hostname        // DNS domain of the cluster
 	Version  string
 	Capacity api.Resources // what pods may use in all
 	Dirs     podstate.Dirs
@@ -144,11 +164,15 @@ type Agent struct {
 	mem     *memory
 	disk    *podstate.Cache // the pods' files
 	secrets secrets.Store
+	feeds   *linkfeed.Server
 	changed broadcast // the directory, or who of it is alive, has changed
+
+	leaseNews broadcast // an answer has named singletons
 
 	reconcileKick, networkKick, balanceKick, reportKick, peersKick loop.Kick
 
 	tasks   sync.WaitGroup
+	turns   turns
 	mu      sync.Mutex
 	places  places
 	pods    map[api.UID]*podWork
@@ -159,12 +183,16 @@ type Agent struct {
 	routerAsked time.Time // when
 
 	ports     *linkPorts
+	linkFiles *linkFiles
 	balanceMu sync.Mutex // one at a time changes the balancer
 	balances  bool       // it was last asked to run, or nobody knows
 	toldMu    sync.Mutex // one at a time changes what pods were told
 	rulesMu   sync.Mutex // one at a time lays rules
+	rulesLaid bool       // since the start
+	rulesIPv6 bool       // they were of a host with IPv6
 	detached  atomic.Bool
 
+	gossip   atomic.Int64 // Seq of the mesh's keys in use
 	sessions atomic.Int64 // that people have open in pods
 }
 
@@ -176,7 +204,12 @@ type podWork struct {
 	progress Progress
 	told     *[]podstate.Told // nil when not read yet
 	linked   []api.LinkTarget // as last laid; nil when not known
+	made     bool             // by this agent: its namespace has the rules of this version
 	drain    drain
+	listens  listens
+
+	lease   time.Time // of a singleton: when the newest report was sent whose answer named it
+	renewed time.Time // and the one by which its timer was set
 }
 
 // New opens the host's state. It starts nothing.
@@ -197,7 +230,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		cfg.Log.Warn("the ports of balanced links are lost and given anew", "err", err)
 	}
-	return &Agent{ports: ports, balances: true, balanceKick: loop.NewKick(), cfg: cfg, log: cfg.Log, mem: mem, disk: podstate.NewCache(cfg.Dirs), secrets: kept, places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{},
+	return &Agent{ports: ports, linkFiles: newLinkFiles(cfg.Dirs, cfg.Log), balances: true, balanceKick: loop.NewKick(), cfg: cfg, log: cfg.Log, mem: mem, disk: podstate.NewCache(cfg.Dirs), secrets: kept, feeds: linkfeed.New(cfg.Dirs, cfg.Log), places: newPlaces(rand.Uint32()), pods: map[api.UID]*podWork{}, turns: newTurns(),
 		trouble: map[api.Reason]string{}, reconcileKick: loop.NewKick(), networkKick: loop.NewKick(),
 		reportKick: loop.NewKick(), peersKick: loop.NewKick()}, nil
 }
@@ -206,11 +239,13 @@ func New(cfg Config) (*Agent, error) {
 const (
 	reconcilePeriod = 10 * time.Second
 	networkPeriod   = 4 * time.Second // rules that others flushed are back within it
-	reportPeriod    = 2 * time.Second // a quarter of the host's lease
 	peersPeriod     = 30 * time.Second
+	touchedPeriod   = 2 * time.Second // rules of pods that others changed are back within it and a pass
 	routerPeriod    = 15 * time.Second
-	settle          = 10 * time.Millisecond
 )
+
+// passGap is the time between the starts of two passes of a loop at least.
+const passGap = 10 * time.Millisecond
 
 // Run works until ctx ends. It stops nothing that runs: pods do not need the agent.
 func (a *Agent) Run(ctx context.Context) error {
@@ -223,15 +258,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		&a.reconcileKick: {reconcilePeriod, a.reconcile},
 		&a.networkKick:   {networkPeriod, a.network},
 		&a.balanceKick:   {balancePeriod, a.balance},
-		&a.reportKick:    {reportPeriod, a.sendReport},
 		&a.peersKick:     {peersPeriod, a.pullPeers},
 	}
 	for kick, l := range loops {
-		g.Go(func() error { loop.Run(ctx, *kick, settle, l.period, l.pass); return nil })
+		g.Go(func() error { loop.Run(ctx, *kick, passGap, l.period, l.pass); return nil })
 	}
+	g.Go(func() error { loop.RunPaced(ctx, a.reportKick, passGap, a.sendReport); return nil })
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.watchMesh(ctx) })
 	g.Go(func() error { return a.listenKicks(ctx) })
+	g.Go(func() error { <-ctx.Done(); a.feeds.Stop(); return nil })
+	g.Go(func() error { loop.Run(ctx, loop.NewKick(), 0, touchedPeriod, a.watchPods); return nil })
 	g.Go(func() error { loop.Run(ctx, a.mem.changed, flushDelay, flushPeriod, a.flush); return nil })
 	err := g.Wait()
 	a.tasks.Wait()
@@ -269,11 +306,19 @@ func (a *Agent) followOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if patch.Report || patch.Full { // a leader that is new may not have heard of this host yet
+			a.reportKick.Wake()
+		}
+		if patch.Gossip != nil {
+			a.setGossip(*patch.Gossip)
+		}
 		if len(patch.Secrets) > 0 {
 			a.secretsArrived()
 		}
 		if !patch.Empty() {
 			a.directoryChanged()
+		}
+		if patch.OfPods() { // what pods make of the rest, network tells
 			a.reconcileKick.Wake()
 		}
 	}
@@ -333,6 +378,25 @@ func (a *Agent) members() []netip.Addr {
 	for _, h := range a.mem.get().Directory.Hosts {
 		if h.Name != a.cfg.Name && h.Address.IsValid() {
 			out = append(out, h.Address)
+		}
+	}
+	return out
+}
+
+// ipv6 gives this host's IPv6 addresses.
+func (a *Agent) ipv6() api.HostIPv6 {
+	if a.cfg.IPv6 == nil {
+		return api.HostIPv6{}
+	}
+	return a.cfg.IPv6()
+}
+
+// members6 gives all IPv6 addresses of the hosts of the cluster.
+func (a *Agent) members6() []netip.Addr {
+	out := a.ipv6().AllIPv6()
+	for _, h := range a.mem.get().Directory.Hosts {
+		if h.Name != a.cfg.Name {
+			out = append(out, h.AllIPv6()...)
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +27,11 @@ type master struct {
 	patches chan api.Patch
 	mu      sync.Mutex
 	last    api.HostReport
+	leases  []api.UID // that it gives
+	cut     bool      // it does not answer
+	slow    time.Duration
+	every   time.Duration // how long it lets the host wait
+	reports int
 }
 
 func (m *master) Desired(ctx context.Context, _ api.Name) iter.Seq2[api.Patch, error] {
@@ -47,11 +53,20 @@ func (m *master) Desired(ctx context.Context, _ api.Name) iter.Seq2[api.Patch, e
 	}
 }
 
-func (m *master) Report(_ context.Context, r api.HostReport) error {
+func (m *master) Report(_ context.Context, r api.HostReport) (api.ReportAnswer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reports++
+	if m.slow > 0 {
+		m.mu.Unlock()
+		time.Sleep(m.slow)
+		m.mu.Lock()
+	}
+	if m.cut {
+		return api.ReportAnswer{}, errors.New("the master cannot be reached")
+	}
 	m.last = r
-	return nil
+	return api.ReportAnswer{Leases: m.leases, Every: api.Duration(m.every)}, nil
 }
 
 func (m *master) report() api.HostReport {
@@ -65,6 +80,17 @@ type mesh struct {
 	down  map[api.Name]bool
 	hints map[api.Name]int64
 	kick  chan struct{}
+	keys  [][]byte
+	keep  error // what SetKeys gives
+}
+
+func (m *mesh) SetKeys(keys [][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.keep == nil {
+		m.keys = keys
+	}
+	return m.keep
 }
 
 func (m *mesh) Down(h api.Name) bool     { m.mu.Lock(); defer m.mu.Unlock(); return m.down[h] }
@@ -75,7 +101,7 @@ func (m *mesh) Join([]netip.Addr)        {}
 func (m *mesh) Hints() map[api.Name]int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.hints
+	return maps.Clone(m.hints)
 }
 
 func (m *mesh) set(f func()) {
@@ -103,6 +129,8 @@ type rig struct {
 	peers  peers
 	dirs   podstate.Dirs
 	inside geard.Inside
+	log    slog.Handler // nil for nobody
+	ipv6   func() api.HostIPv6
 	agent  *geard.Agent
 	stop   func()
 }
@@ -119,8 +147,11 @@ func newRig(t *testing.T) *rig {
 
 // start starts an agent on what is on disk, as after a kill or a reboot.
 func (r *rig) start() {
+	if r.log == nil {
+		r.log = slog.DiscardHandler
+	}
 	a, err := geard.New(geard.Config{Name: "h1", Address: netip.MustParseAddr("10.0.0.1"), Domain: "gear.internal", Version: "test",
-		Dirs: r.dirs, Master: r.master, Mesh: r.mesh, Machine: r.host, Peers: r.peers, Inside: r.inside, Inspect: r.host, Log: slog.New(slog.DiscardHandler)})
+		Dirs: r.dirs, Master: r.master, Mesh: r.mesh, Machine: r.host, Peers: r.peers, Inside: r.inside, IPv6: r.ipv6, Inspect: r.host, Log: slog.New(r.log)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

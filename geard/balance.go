@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -127,7 +128,8 @@ func (a *Agent) balance(ctx context.Context) {
 	if err == nil && (len(links) > 0 || a.balances) {
 		ctx, cancel := context.WithTimeout(ctx, balanceTime)
 		defer cancel()
-		if err = a.cfg.Machine.Balance(ctx, links, a.downAddresses()); err == nil {
+		down := a.downAddresses()
+		if err = a.cfg.Machine.Balance(ctx, links, func(addr netip.Addr) bool { return down[addr] }); err == nil {
 			a.balances = len(links) > 0
 		}
 	}

@@ -3,15 +3,18 @@ package geard_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/damage"
+	"gearmesh.dev/linker"
 )
 
 // TestDamagedFilesAreMadeAnew damages each file of a pod in turn: it runs on where it is, and the file is right again.
@@ -56,10 +59,13 @@ func TestAnyDamageLeavesPodsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
+	if err := r.dirs.SaveDrains(uidA, []linker.Drain{{Port: 5432}}); err != nil {
+		t.Fatal(err)
+	}
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for _, file := range []string{filepath.Join(r.dirs.Pod(uidA), "pod.json"), filepath.Join(r.dirs.Pod(uidA), "net.json"),
-		filepath.Join(r.dirs.Pod(uidA), "links.json"), r.dirs.Desired(), filepath.Join(r.dirs.RunPod(uidA), "main.json")} {
+		filepath.Join(r.dirs.Pod(uidA), "links.json"), filepath.Join(r.dirs.Pod(uidA), "drains.json"), r.dirs.Desired(), filepath.Join(r.dirs.RunPod(uidA), "main.json")} {
 		for range each {
 			good, err := os.ReadFile(file)
 			if err != nil {
@@ -76,7 +82,8 @@ func TestAnyDamageLeavesPodsAlone(t *testing.T) {
 			r.until("the pod's state to be right after "+filepath.Base(file)+", "+what+fmt.Sprintf(" (seed %d)", seed), func() bool {
 				got, podErr := r.dirs.LoadPod(uidA)
 				net, netErr := r.dirs.LoadNet(uidA)
-				return podErr == nil && netErr == nil && len(r.agent.Report().Pods) == 1 &&
+				_, drainErr := r.dirs.LoadDrains(uidA)
+				return podErr == nil && netErr == nil && drainErr == nil && len(r.agent.Report().Pods) == 1 &&
 					(sound || got.Metadata.Name == p.Metadata.Name && net.Address == place.Address && slices.Equal(net.Ports, place.Ports))
 			})
 			r.stop()
@@ -93,6 +100,37 @@ func TestAnyDamageLeavesPodsAlone(t *testing.T) {
 			}
 			_ = os.Remove(r.dirs.Desired() + ".corrupt")
 		}
+	}
+}
+
+// What drains is forgotten with its file: connections to backends that are gone then have all of their time once more, and
+// not for ever.
+func TestLostDrainsBeginAnew(t *testing.T) {
+	for what, text := range map[string]string{"cut short": `[{"loc`, "empty": "", "zeros": "\x00\x00", "another type": `{"a": 1}`} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			h2 := netip.MustParseAddr("10.0.0.2")
+			here, gone := netip.AddrPortFrom(h2, 20001), netip.AddrPortFrom(h2, 20002)
+			r.master.patches <- api.Patch{Full: true, Term: 1, Pods: []api.Pod{pod(uidA, api.Link{Service: "db", LocalPort: 6379, MaxDrain: api.Duration(time.Hour)})},
+				Hosts:    []api.HostEntry{{Name: "h1", Address: netip.MustParseAddr("10.0.0.1")}, {Name: "h2", Address: h2}},
+				Services: []api.ServiceEntry{{Project: "shop", Name: "db", Ports: []api.Port{{Name: "sql", Port: 1}}}},
+				Endpoints: []api.HostEndpoints{{Host: "h2", Seq: 1, Endpoints: []api.Endpoint{
+					{Project: "shop", Service: "db", Port: "sql", Protocol: api.TCP, Address: here, Ready: true}}}}}
+			r.untilHost("web-aaaaa up started=1 db:6379→[10.0.0.2:20001]\n")
+			r.host.Connect(uidA, 6379, here)
+			r.host.Connect(uidA, 6379, gone)
+			r.stop()
+			if err := os.WriteFile(filepath.Join(r.dirs.Pod(uidA), "drains.json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := time.Now()
+			r.start()
+			r.until("the file to be made anew", func() bool { _, err := r.dirs.LoadDrains(uidA); return err == nil })
+			d, err := r.dirs.LoadDrains(uidA)
+			if err != nil || len(d) != 1 || d[0].Backend != gone || d[0].Until.Before(before.Add(time.Hour)) {
+				t.Errorf("what drains is %+v, %v", d, err)
+			}
+		})
 	}
 }
 

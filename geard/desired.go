@@ -115,6 +115,7 @@ func (m *memory) flush() error {
 
 func (m *memory) writeLocked(next api.Desired) error {
 	next.Secrets = nil // they are kept with their pods, sealed (package secrets)
+	next.Gossip = nil  // they are kept by the mesh
 	if err := atomicfile.WriteSummed(m.path, next, 0o600); err != nil {
 		return fmt.Errorf("keeping the desired state: %w", err)
 	}

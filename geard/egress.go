@@ -114,7 +114,7 @@ func (a *Agent) noteTold(uid api.UID, name string, addrs []netip.Addr, ttl time.
 func learn(old []podstate.Told, name string, addrs []netip.Addr, until, least time.Time) (list []podstate.Told, news, longer bool) {
 	list = slices.Clone(old)
 	for _, addr := range addrs {
-		if !addr.Is4() || addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() {
+		if !addr.IsValid() || addr.Is4In6() || addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() {
 			continue
 		}
 		i := slices.IndexFunc(list, func(t podstate.Told) bool { return t.Name == name && t.Address == addr })
@@ -150,7 +150,7 @@ func (a *Agent) forgetTold(ctx context.Context, disk map[api.UID]held) {
 				return
 			}
 		}
-		list := slices.DeleteFunc(slices.Clone(a.told(uid)), func(t podstate.Told) bool { return over(t) && !talking(h.net.Address, t.Address) })
+		list := slices.DeleteFunc(slices.Clone(a.told(uid)), func(t podstate.Told) bool { return over(t) && !talking(asSeenBy(h.net.Address, t.Address), t.Address) })
 		for i := range list {
 			if over(list[i]) {
 				list[i].Until = now.Add(toldLeast)
@@ -160,6 +160,14 @@ func (a *Agent) forgetTold(ctx context.Context, disk map[api.UID]held) {
 			a.log.Warn("addresses that a pod was told of stay allowed", "pod", h.pod.Metadata.Name, "err", err)
 		}
 	}
+}
+
+// asSeenBy gives a pod's address in the version of IP that another address is of.
+func asSeenBy(pod, other netip.Addr) netip.Addr {
+	if other.Is4() {
+		return pod
+	}
+	return linker.IPv6(pod)
 }
 
 // Follows tells whether a pod's egress has a rule for a name, given without the final dot.

@@ -29,7 +29,7 @@ func TestEgressFollows(t *testing.T) {
 		return e != nil && e.Interface == podnet.VethName(uidA) && len(e.Allow) == 0
 	})
 	at := r.host.Rules().Pods[0].Address
-	far := []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("127.1.0.1"), netip.MustParseAddr("2001:db8::1")}
+	far := []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("127.1.0.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::1"), netip.MustParseAddr("::ffff:198.51.100.9")}
 	if err := r.agent.Told(t.Context(), at, "WWW.example.com.", far, time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestEgressFollows(t *testing.T) {
 	want := linker.Allowed{Net: netip.MustParsePrefix("198.51.100.7/32"), Protocol: api.TCP}
 	allowed := func() bool {
 		e := r.laidEgress()
-		return e != nil && len(e.Allow) == 1 && e.Allow[0].Net == want.Net && e.Allow[0].Ports[0] == 443
+		return e != nil && len(e.Allow) == 2 && e.Allow[0].Net == want.Net && e.Allow[0].Ports[0] == 443 && e.Allow[1].Net == netip.MustParsePrefix("2001:db8::1/128")
 	}
 	if !allowed() {
 		t.Fatalf("after the name was told it is held to %+v", r.laidEgress())

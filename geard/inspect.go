@@ -39,22 +39,17 @@ type ExpectedPod struct {
 // as it should be. A pod that waits for its next try, or has a task under way, is told as well.
 func (a *Agent) Plan(ctx context.Context) (api.HostPlan, error) {
 	out := api.HostPlan{Host: a.cfg.Name}
-	disk, err := a.loadPods()
+	s, err := a.look(ctx)
 	if err != nil {
 		return out, err
 	}
-	actual, err := a.observe(ctx, disk)
-	if err != nil {
-		return out, err
+	for i := range s.actual {
+		s.actual[i].Busy, s.actual[i].Retry = false, time.Time{}
 	}
-	for i := range actual {
-		actual[i].Busy, actual[i].Retry = false, time.Time{}
+	for _, t := range plan(s.want, s.actual, time.Now()) {
+		out.Tasks = append(out.Tasks, hostTask(t, s.disk[t.UID], s.want))
 	}
-	d := a.mem.get()
-	for _, t := range plan(d.Pods, actual, time.Now()) {
-		out.Tasks = append(out.Tasks, hostTask(t, disk[t.UID], d.Pods))
-	}
-	want, _, err := a.expected(disk, func(api.UID) bool { return true })
+	want, _, err := a.expected(s.disk, func(api.UID) bool { return true })
 	if err != nil {
 		return out, err
 	}
@@ -112,7 +107,7 @@ func (a *Agent) wantedLinks(r *api.Resolver, p api.Pod) ([]api.LinkTarget, error
 	if len(a.mem.get().Directory.Hosts) > 0 {
 		return a.linkTargets(r, p)
 	}
-	links, err := a.cfg.Dirs.LoadLinks(p.Metadata.UID)
+	links, err := a.linkFiles.load(p.Metadata.UID)
 	if podstate.Missing(err) {
 		return nil, nil
 	}
@@ -156,10 +151,12 @@ func (a *Agent) mend(ctx context.Context, want Expected) error {
 	a.rulesMu.Lock()
 	defer a.rulesMu.Unlock()
 	var errs []error
+	links := podstate.ChangedLinks{}
 	for _, p := range want.Pods {
-		if err := a.cfg.Dirs.SaveLinks(p.Pod.Metadata.UID, p.Links); err != nil {
-			errs = append(errs, err)
-		}
+		links[p.Pod.Metadata.UID] = p.Links
+	}
+	for _, err := range a.linkFiles.save(links) {
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, a.cfg.Inspect.Mend(ctx, want))...)
 }

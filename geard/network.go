@@ -1,11 +1,14 @@
 package geard
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,68 +30,146 @@ func (a *Agent) network(ctx context.Context) {
 		a.condition(reasonNetwork, err)
 		return
 	}
-	down, resolver := a.downAddresses(), a.resolver()
-	g := errgroup.Group{}
-	g.SetLimit(relinkers)
-	for _, h := range disk {
-		if h.pod != nil && a.hasLinks(resolver, *h.pod) {
-			g.Go(func() error { return a.relink(ctx, resolver, *h.pod, h.net, down) })
-		}
+	if err := a.firstHostRules(ctx); err != nil {
+		a.condition(reasonNetwork, err)
+		return
 	}
-	links := g.Wait()
+	down, resolver := ifAny(a.downAddresses()), a.resolver()
+	links := a.relink(ctx, a.linkChanges(ctx, resolver, disk), down)
+	a.condition(reasonLinkFeed, a.feeds.Keep(func(uid api.UID) bool { _, ok := disk[uid]; return ok }))
 	a.forgetTold(ctx, disk)
-	a.condition(reasonNetwork, errors.Join(links, a.layHostRules(ctx), a.router(ctx)))
+	links = errors.Join(links, a.layHostRules(ctx), a.router(ctx), a.linkFiles.settle(func() bool { return ctx.Err() == nil && len(a.networkKick) == 0 }))
+	a.condition(reasonNetwork, links)
 }
 
 // reasonNetwork is the condition of a host whose rules could not be laid.
 const reasonNetwork = api.Reason("NetworkRules")
 
-func (a *Agent) relink(ctx context.Context, r *api.Resolver, pod api.Pod, net podstate.Net, down func(netip.Addr) bool) error {
-	uid := pod.Metadata.UID
-	want, err := a.wantedLinks(r, pod)
-	if err != nil {
-		return err
+// reasonLinkFeed is the condition of a host where the socket that tells a pod of its links could not be made.
+const reasonLinkFeed = api.Reason("LinkSocket")
+
+// linkChange is a pod whose rules are to be laid.
+type linkChange struct {
+	uid        api.UID
+	pod        api.Pod
+	address    netip.Addr
+	last, want []api.LinkTarget
+	over       []linker.Drain
+	known      bool // last is what was last laid, and on disk
+	save       bool // want is not on disk yet
+	err        error
+}
+
+// linkChanges finds the pods whose links differ from what was last laid.
+func (a *Agent) linkChanges(ctx context.Context, r *api.Resolver, disk map[api.UID]held) []*linkChange {
+	var all []*linkChange
+	g := errgroup.Group{}
+	g.SetLimit(relinkers)
+	var mu sync.Mutex
+	for _, h := range disk {
+		if h.pod == nil || !a.hasLinks(r, *h.pod) {
+			continue
+		}
+		g.Go(func() error {
+			if c := a.linkChange(ctx, r, *h.pod, h.net); c != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, c)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // what failed is in the changes
+	return all
+}
+
+// linkChange gives nil for a pod that has the links which it should have.
+func (a *Agent) linkChange(ctx context.Context, r *api.Resolver, pod api.Pod, net podstate.Net) *linkChange {
+	c := &linkChange{uid: pod.Metadata.UID, pod: pod, address: net.Address}
+	if c.want, c.err = a.wantedLinks(r, pod); c.err != nil {
+		return c
 	}
 	a.mu.Lock()
-	w := a.workLocked(uid)
-	known, busy, due := w.linked, w.busy, w.drain.due(time.Now())
+	w := a.workLocked(c.uid)
+	known, made, due := w.linked, w.made, w.drain.due(time.Now())
 	a.mu.Unlock()
-	if known != nil && !due && slices.EqualFunc(known, want, sameTarget) {
+	if known != nil && !due && slices.EqualFunc(known, c.want, sameTarget) {
 		return nil
 	}
-	old, err := a.cfg.Dirs.LoadLinks(uid)
-	if podstate.Damaged(err) {
-		a.log.Warn("the links of a pod cannot be read and are made anew", "pod", pod.Metadata.Name, "uid", uid, "err", err)
+	c.last, c.known = known, known != nil
+	if c.known {
+		c.save = differ(known, nil, c.want)
+	} else {
+		old, err := a.linkFiles.load(c.uid)
+		if podstate.Damaged(err) {
+			a.log.Warn("the links of a pod cannot be read and are made anew", "pod", pod.Metadata.Name, "uid", c.uid, "err", err)
+		}
+		if err == nil && made && len(old)+len(c.want) == 0 {
+			a.laid(c.uid, c.want)
+			return nil
+		}
+		c.last, c.save = old, differ(old, err, c.want)
 	}
-	if err == nil && known == nil && len(old)+len(want) == 0 {
-		a.laid(uid, want)
-		return nil
-	}
-	last := old
-	if known != nil {
-		last = known
-	}
-	over, drainErr := a.draining(uid, last, want)
-	if drainErr != nil {
-		return drainErr
-	}
-	if err != nil || !reflect.DeepEqual(old, want) {
-		if err := a.cfg.Dirs.SaveLinks(uid, want); err != nil {
-			return err
+	c.over, c.err = a.draining(ctx, c.uid, c.last, c.want)
+	return c
+}
+
+// relink brings changes to disk, all of them before the first is laid, and lays them side by side.
+func (a *Agent) relink(ctx context.Context, changes []*linkChange, down func(netip.Addr) bool) error {
+	save := podstate.ChangedLinks{}
+	for _, c := range changes {
+		if c.save && c.err == nil {
+			save[c.uid] = c.want
 		}
 	}
-	err = a.cfg.Machine.Relink(ctx, PodLinks{UID: uid, Address: net.Address, Old: last, New: want, Over: over, Known: known != nil, Down: down})
+	failed := a.linkFiles.save(save)
+	g := errgroup.Group{}
+	g.SetLimit(relinkers)
+	for _, c := range changes {
+		if c.err = cmp.Or(c.err, failed[c.uid]); c.err == nil {
+			g.Go(func() error {
+				if c.err = a.lay(ctx, c, down); c.err == nil {
+					a.feed(c.pod, c.want) // after the rules: what containers are told of is there
+				}
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // what failed is in the changes
+	if len(save) > 0 {
+		a.reconcileKick.Wake() // whether a pod is ready may depend on its links
+	}
+	var errs []error
+	for _, c := range changes {
+		errs = append(errs, c.err)
+	}
+	return errors.Join(errs...)
+}
+
+// lay changes a pod's rules. What it was not sure to lay for good is not known afterwards, and is laid once more by the next pass.
+func (a *Agent) lay(ctx context.Context, c *linkChange, down func(netip.Addr) bool) error {
+	a.mu.Lock()
+	busy := a.workLocked(c.uid).busy
+	a.mu.Unlock()
+	err := a.cfg.Machine.Relink(ctx, PodLinks{UID: c.uid, Address: c.address, Old: c.last, New: c.want, Over: c.over, Known: c.known, Down: down})
 	if errors.Is(err, ErrNoNamespace) {
-		return a.keepDrains(uid, nil) // it lays the links from disk when it is made, and nobody has connections
+		a.unknown(c.uid)
+		return a.keepDrains(c.uid, nil) // it lays the links from disk when it is made, and nobody has connections
 	}
 	if err == nil {
-		err = a.drained(uid, over)
+		err = a.drained(c.uid, c.over)
 	}
 	if err != nil || busy {
-		return err // while a task makes the namespace, the next pass lays them once more
+		a.unknown(c.uid) // while a task makes the namespace, the next pass lays them once more
+		return err
 	}
-	a.laid(uid, want)
+	a.laid(c.uid, c.want)
 	return nil
+}
+
+// feed tells a pod's containers of its links.
+func (a *Agent) feed(pod api.Pod, links []api.LinkTarget) {
+	a.feeds.Tell(pod.Metadata.UID, pod.Metadata.Project, pod.Metadata.Name, links)
 }
 
 // hasLinks tells whether a pod has links, or had some when its rules were last laid, or whether that is not known.
@@ -106,6 +187,45 @@ func (a *Agent) laid(uid api.UID, links []api.LinkTarget) {
 	a.workLocked(uid).linked = append([]api.LinkTarget{}, links...) // never nil: nil is not known
 }
 
+// waitingLinks gives the links of a pod, from disk, when its template waits for any. What cannot be read waits for nothing here:
+// gear-run says so itself.
+func (a *Agent) waitingLinks(p api.Pod) []api.LinkTarget {
+	if !slices.ContainsFunc(p.Spec.Template.Links, func(l api.Link) bool { return l.WaitFor != "" }) {
+		return nil
+	}
+	links, err := a.linkFiles.load(p.Metadata.UID)
+	if err != nil {
+		return nil
+	}
+	return links
+}
+
+// unknown forgets what a pod's rules carry.
+func (a *Agent) unknown(uid api.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.workLocked(uid).linked = nil
+}
+
+// watchPods has the rules of pods laid anew that somebody else has changed.
+func (a *Agent) watchPods(ctx context.Context) {
+	a.mu.Lock()
+	uids := slices.Collect(maps.Keys(a.pods)) // in any order: the few that are looked at first are others each time
+	a.mu.Unlock()
+	touched, err := a.cfg.Machine.Touched(ctx, uids)
+	if err != nil {
+		a.log.Warn("looking for changes of pods' rules by others", "err", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, uid := range touched {
+		if w := a.pods[uid]; w != nil && w.linked != nil {
+			w.linked, w.made = nil, false
+			a.networkKick.Wake()
+		}
+	}
+}
+
 // ErrNoNamespace is Relink's answer for a pod that has no network namespace at present.
 var ErrNoNamespace = errors.New("the pod has no network namespace")
 
@@ -119,13 +239,23 @@ func (a *Agent) linkTargets(r *api.Resolver, pod api.Pod) ([]api.LinkTarget, err
 
 func sameTarget(a, b api.LinkTarget) bool { return reflect.DeepEqual(a, b) }
 
-// downAddresses gives a test for the addresses of hosts that the mesh reports as failed.
-func (a *Agent) downAddresses() func(netip.Addr) bool {
+// downAddresses gives the addresses of hosts that the mesh reports as failed.
+func (a *Agent) downAddresses() map[netip.Addr]bool {
 	down := map[netip.Addr]bool{}
 	for _, h := range a.mem.get().Directory.Hosts {
 		if a.cfg.Mesh.Down(h.Name) && !a.mem.get().Directory.Detached(h.Name) {
-			down[h.Address] = true
+			for _, at := range append(h.AllIPv6(), h.Address) {
+				down[at] = true
+			}
 		}
+	}
+	return down
+}
+
+// ifAny gives a test for addresses; nil for none, so that nobody looks for connections to them.
+func ifAny(down map[netip.Addr]bool) func(netip.Addr) bool {
+	if len(down) == 0 {
+		return nil
 	}
 	return func(addr netip.Addr) bool { return down[addr] }
 }
@@ -139,7 +269,7 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, resolver := a.hostRules(), a.resolver()
+	r, resolver, had := a.hostRules(), a.resolver(), a.rulesIPv6
 	for uid, h := range disk {
 		if h.pod == nil {
 			r.hold(uid, h.net)
@@ -158,13 +288,41 @@ func (a *Agent) layHostRules(ctx context.Context) error {
 	}
 	// In one order: the same pods are then the same rules.
 	slices.SortFunc(r.Pods, func(x, y podstate.Net) int { return x.Address.Compare(y.Address) })
-	return a.cfg.Machine.HostRules(ctx, r)
+	if err := a.cfg.Machine.HostRules(ctx, r); err != nil {
+		return err
+	}
+	if a.rulesLaid, a.rulesIPv6 = true, r.IPv6.IsValid(); a.rulesIPv6 != had {
+		a.forgetNetworks()
+	}
+	return nil
+}
+
+// firstHostRules lays the host's rules before the first pod's links are looked at: what a pod gets with those, such as IPv6, is kept in
+// bounds by the host's rules of this version.
+func (a *Agent) firstHostRules(ctx context.Context) error {
+	a.rulesMu.Lock()
+	laid := a.rulesLaid
+	a.rulesMu.Unlock()
+	if laid {
+		return nil
+	}
+	return a.layHostRules(ctx)
+}
+
+// forgetNetworks makes the next pass look at the network of each pod: the host has IPv6 now, or has it no more.
+func (a *Agent) forgetNetworks() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.pods {
+		w.linked, w.made = nil, false
+	}
+	a.networkKick.Wake()
 }
 
 // hostRules gives what the host's rules are made of, but for its pods. Public ports of hosts that are down stay: they harm nobody, and rules
 // that stay the same need not be written.
 func (a *Agent) hostRules() HostRules {
-	return HostRules{Address: a.cfg.Address, Members: a.members(), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address),
+	return HostRules{Address: a.cfg.Address, IPv6: a.ipv6().IPv6, Members: append(a.members(), a.members6()...), Public: linker.PublicPorts(a.mem.get().Directory, a.cfg.Address),
 		Egress: map[netip.Addr]*linker.Egress{}}
 }
 

@@ -1,6 +1,7 @@
 package geard
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ func TestPlan(t *testing.T) {
 	}
 	onDisk := &wanted(false)[0]
 	up := UnitsState{Installed: true, Up: true}
+	single := &wanted(false)[0]
+	single.Spec.Fence = 1
 	for name, tc := range map[string]struct {
 		desired []api.Pod
 		actual  []Actual
@@ -31,6 +34,11 @@ func TestPlan(t *testing.T) {
 		"units missing":           {wanted(false), []Actual{{UID: "u", Pod: onDisk}}, []Task{{"u", OpInstall, reasonUnits}}},
 		"unit down":               {wanted(false), []Actual{{UID: "u", Pod: onDisk, Units: UnitsState{Installed: true}}}, []Task{{"u", OpStart, reasonNotUp}}},
 		"stopped by operator":     {wanted(false), []Actual{{UID: "u", Pod: onDisk, Units: UnitsState{Installed: true, Stopped: true}}}, nil},
+		"singleton runs":          {wanted(false), []Actual{{UID: "u", Pod: single, Units: UnitsState{Installed: true, Up: true, Leased: true}, Held: true}}, nil},
+		"singleton held":          {wanted(false), []Actual{{UID: "u", Pod: single, Units: UnitsState{Installed: true}, Held: true}}, nil},
+		"singleton may start":     {wanted(false), []Actual{{UID: "u", Pod: single, Units: UnitsState{Installed: true}}}, []Task{{"u", OpStart, reasonNotUp}}},
+		"singleton, no timer":     {wanted(false), []Actual{{UID: "u", Pod: single, Units: up}}, []Task{{"u", OpLapse, reasonNoTimer}}},
+		"unknown, no timer":       {nil, []Actual{{UID: "u", Pod: single, Units: up}}, []Task{{"u", OpLapse, reasonNoTimer}}},
 		"deleted":                 {wanted(true), []Actual{{UID: "u", Pod: onDisk, Units: up}}, []Task{{"u", OpRemove, reasonDeleted}}},
 		"deleted, half removed":   {wanted(true), []Actual{{UID: "u"}}, []Task{{"u", OpRemove, reasonDeleted}}},
 		"deleted and gone":        {wanted(true), nil, nil},
@@ -45,6 +53,30 @@ func TestPlan(t *testing.T) {
 		"unknown and never saved": {nil, []Actual{{UID: "u", Absent: true}}, nil},
 	} {
 		if d := cmp.Diff(tc.want, plan(tc.desired, tc.actual, now)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+func TestStatusOfAPodOnItsLinks(t *testing.T) {
+	at := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:20001")}
+	up := api.LinkTarget{Service: "db", Port: 1, WaitFor: api.WaitAlways, Backends: at}
+	always, ready, free := api.LinkTarget{Service: "db", Port: 5432, WaitFor: api.WaitAlways}, api.LinkTarget{Service: "db", Port: 5432, WaitFor: api.WaitReady}, api.LinkTarget{Service: "x", Port: 2}
+	runs, starts := api.PodStatus{Phase: api.PhaseRunning, Ready: true}, api.PodStatus{Phase: api.PhaseStarting, Reason: api.ReasonNotReady}
+	lacks := api.PodStatus{Phase: api.PhaseRunning, Reason: api.ReasonLinkDown, Message: "link db:5432 has no ready backend"}
+	waits := lacks
+	waits.Phase = api.PhaseStarting
+	ends := api.PodStatus{Phase: api.PhaseStopping}
+	for name, tc := range map[string]struct {
+		in    api.PodStatus
+		links []api.LinkTarget
+		want  api.PodStatus
+	}{
+		"no links": {runs, nil, runs}, "has it": {runs, []api.LinkTarget{up}, runs}, "one that nobody waits for": {runs, []api.LinkTarget{free}, runs},
+		"always, lacks it": {runs, []api.LinkTarget{up, always}, lacks}, "ready, lacks it now": {runs, []api.LinkTarget{ready}, runs},
+		"starts": {starts, []api.LinkTarget{free, ready}, waits}, "ends": {ends, []api.LinkTarget{always}, ends},
+	} {
+		if d := cmp.Diff(tc.want, onLinks(tc.in, tc.links), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 			t.Errorf("%s: %s", name, d)
 		}
 	}

@@ -3,6 +3,7 @@ package geard
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -23,6 +24,10 @@ const drainDelay = 500 * time.Millisecond
 // are not started in a tight loop.
 const restPeriod = 2 * time.Second
 
+// quietTime is how long a start is left alone before its progress is looked at: a look asks systemd about all units, which then is
+// not starting them.
+const quietTime = 250 * time.Millisecond
+
 // held is a pod's state on disk.
 type held struct {
 	pod *api.Pod
@@ -30,20 +35,78 @@ type held struct {
 	bad error // why it could not be read
 }
 
+// sight is what one look has found. Its parts are taken in the order of the fields, so that a task that ends or a patch that
+// comes in between makes a pod look busy for too long, and never gone too early: the master forgets a pod
+// that is reported as gone.
+type sight struct {
+	want   []api.Pod
+	tasks  map[api.UID]podWork
+	disk   map[api.UID]held
+	actual []Actual
+}
+
+// passRest is how many times longer than a pass took the next one waits, up to maxRest: while many pods start or stop, each
+// change wakes the reconciler, and its looks would take the processor from what they look at.
+const (
+	passRest = 3
+	maxRest  = 100 * time.Millisecond
+)
+
 // reconcile is one pass: look, plan, start the planned tasks, tell what is.
 func (a *Agent) reconcile(ctx context.Context) {
-	disk, err := a.loadPods()
+	began := time.Now()
+	defer func() { loop.Sleep(ctx, min(passRest*time.Since(began), maxRest)) }()
+	s, err := a.look(ctx)
 	if err == nil {
-		var actual []Actual
-		if actual, err = a.observe(ctx, disk); err == nil {
-			for _, t := range plan(a.mem.get().Pods, actual, time.Now()) {
-				a.begin(ctx, t, disk[t.UID])
-			}
-			a.tell(disk, actual)
-			a.sayDamaged(disk)
+		for _, t := range plan(s.want, s.actual, time.Now()) {
+			a.begin(ctx, t, s.disk[t.UID])
 		}
+		a.tell(ctx, s)
+		a.sayDamaged(s.disk)
 	}
 	a.condition(api.ReasonHostError, err)
+}
+
+// look sums up what is wanted and what there is of each pod.
+func (a *Agent) look(ctx context.Context) (sight, error) {
+	s := sight{want: a.mem.get().Pods, tasks: a.tasksNow()}
+	var err error
+	if s.disk, err = a.loadPods(); err != nil {
+		return s, err
+	}
+	var pods []api.Pod
+	for _, h := range s.disk {
+		if h.pod != nil {
+			pods = append(pods, *h.pod)
+		}
+	}
+	units, err := a.cfg.Machine.Pods(ctx, pods)
+	if err != nil {
+		return s, err
+	}
+	a.sayUnbounded(pods)
+	for uid, h := range s.disk {
+		w := s.tasks[uid]
+		s.actual = append(s.actual, Actual{UID: uid, Pod: h.pod, Corrupt: h.bad != nil, Units: units[uid], Secrets: h.pod != nil && a.secretsStale(*h.pod), Busy: w.busy, Retry: w.retry,
+			Held: h.pod != nil && h.pod.Singleton() && time.Since(w.lease) > heldAfter})
+	}
+	for uid, w := range s.tasks {
+		if _, onDisk := s.disk[uid]; !onDisk && (w.busy || !w.retry.IsZero()) {
+			s.actual = append(s.actual, Actual{UID: uid, Busy: w.busy, Retry: w.retry, Absent: true})
+		}
+	}
+	return s, nil
+}
+
+// tasksNow copies what is remembered of each pod.
+func (a *Agent) tasksNow() map[api.UID]podWork {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[api.UID]podWork, len(a.pods))
+	for uid, w := range a.pods {
+		out[uid] = *w
+	}
+	return out
 }
 
 func (a *Agent) loadPods() (map[api.UID]held, error) {
@@ -76,37 +139,6 @@ func (a *Agent) loadPod(uid api.UID) held {
 	return held{pod: &pod, net: net}
 }
 
-// observe sums up what there is of each pod on disk.
-func (a *Agent) observe(ctx context.Context, disk map[api.UID]held) ([]Actual, error) {
-	var pods []api.Pod
-	for _, h := range disk {
-		if h.pod != nil {
-			pods = append(pods, *h.pod)
-		}
-	}
-	units, err := a.cfg.Machine.Pods(ctx, pods)
-	if err != nil {
-		return nil, err
-	}
-	a.sayUnbounded(pods)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var out []Actual
-	for uid, h := range disk {
-		w := a.workLocked(uid)
-		out = append(out, Actual{UID: uid, Pod: h.pod, Corrupt: h.bad != nil, Units: units[uid], Secrets: h.pod != nil && a.secretsStale(*h.pod), Busy: w.busy, Retry: w.retry})
-	}
-	for _, want := range a.mem.get().Pods {
-		uid := want.Metadata.UID
-		if w := a.pods[uid]; w != nil && (w.busy || !w.retry.IsZero()) {
-			if _, onDisk := disk[uid]; !onDisk {
-				out = append(out, Actual{UID: uid, Busy: w.busy, Retry: w.retry, Absent: true})
-			}
-		}
-	}
-	return out, nil
-}
-
 func (a *Agent) workLocked(uid api.UID) *podWork {
 	w := a.pods[uid]
 	if w == nil {
@@ -116,20 +148,29 @@ func (a *Agent) workLocked(uid api.UID) *podWork {
 	return w
 }
 
-// begin starts a task; reconcile never begins a second one of the same pod.
+// begin starts a task; reconcile never begins a second one of the same pod. One that has no turn is left to the next pass.
 func (a *Agent) begin(ctx context.Context, t Task, h held) {
 	pod, ok := a.mem.pod(t.UID)
 	if !ok && h.pod != nil {
 		pod, ok = *h.pod, true
 	}
-	if !ok && t.Op != OpClean {
+	if h.pod != nil {
+		pod.Metadata.Name = h.pod.Metadata.Name // its units are called so, also when the master has given its name to another pod
+	}
+	if !ok && t.Op != OpClean || takesTurn(t.Op) && !a.turns.take() {
 		return
 	}
 	a.mu.Lock()
 	a.workLocked(t.UID).busy = true
 	a.mu.Unlock()
 	a.log.Info("pod task", "pod", pod.Metadata.Name, "project", pod.Metadata.Project, "uid", t.UID, "op", t.Op, "reason", t.Reason)
-	a.tasks.Go(func() { a.finish(ctx, t, pod, a.do(ctx, t, pod, h)) })
+	a.tasks.Go(func() {
+		err := a.do(ctx, t, pod, h)
+		a.finish(ctx, t, pod, err)
+		if takesTurn(t.Op) {
+			a.passTurn(ctx, pod, err != nil)
+		}
+	})
 }
 
 // finish notes how a task ended; one that did not succeed is tried again after 1 s, 2 s, 4 s … 60 s.
@@ -154,6 +195,14 @@ func (a *Agent) finish(ctx context.Context, t Task, pod api.Pod, err error) {
 		delete(a.pods, t.UID)
 	}
 	a.mu.Unlock()
+	if err == nil && takesTurn(t.Op) && !a.begun(pod) {
+		time.AfterFunc(quietTime, a.taskEnded) // gear-run's word comes sooner
+		return
+	}
+	a.taskEnded()
+}
+
+func (a *Agent) taskEnded() {
 	a.reconcileKick.Wake()
 	a.networkKick.Wake()
 }
@@ -164,12 +213,16 @@ func (a *Agent) do(ctx context.Context, t Task, pod api.Pod, h held) error {
 		return a.install(ctx, pod, h)
 	case OpStart:
 		return a.start(ctx, pod)
+	case OpChange:
+		return a.change(pod, *h.pod)
 	case OpSecrets:
 		return Because(api.ReasonSecret, a.renewSecrets(ctx, pod))
+	case OpLapse:
+		return a.cfg.Machine.Lapse(ctx, pod)
 	case OpRemove:
 		return a.remove(ctx, pod)
 	case OpClean:
-		return a.cfg.Dirs.Remove(t.UID)
+		return a.forget(t.UID)
 	}
 	return fmt.Errorf("there is no operation %q", t.Op)
 }
@@ -209,7 +262,11 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 	if err := failpoint.Hit(failpoint.InstallAfterSave); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.workLocked(pod.Metadata.UID).made = true
+	a.mu.Unlock()
 	a.changed.wake() // the DNS server knows the pod before it asks
+	a.feed(pod, links)
 	if a.egress(held{pod: &pod}) != nil {
 		// Its units may start at any time from here on, at a boot too: what it is held to is laid, and on disk, before.
 		if err := a.layHostRules(ctx); err != nil {
@@ -220,6 +277,22 @@ func (a *Agent) install(ctx context.Context, pod api.Pod, h held) error {
 		return err
 	}
 	return a.start(ctx, pod)
+}
+
+// change takes what of a pod's template changes under running containers. The rules follow from the disk.
+func (a *Agent) change(want, pod api.Pod) error {
+	if !api.LiveChange(pod.Spec.Template, want.Spec.Template) {
+		return Because(api.ReasonHostError, errors.New("the master has changed what the pod's containers are made from; that takes a new pod"))
+	}
+	pod.Spec.Template, pod.Spec.Live = want.Spec.Template, want.Spec.Live
+	if err := admit(pod, a.cfg.MaxPolicy); err != nil {
+		return Because(api.ReasonPolicy, err)
+	}
+	if err := a.cfg.Dirs.SavePod(pod); err != nil {
+		return err
+	}
+	a.changed.wake() // the DNS server
+	return nil
 }
 
 func (a *Agent) start(ctx context.Context, pod api.Pod) error {
@@ -242,7 +315,12 @@ func (a *Agent) start(ctx context.Context, pod api.Pod) error {
 	// The pod does not count as ready before this task has ended, and so not before its ports are mapped.
 	var g errgroup.Group
 	g.Go(func() error { return a.layHostRules(ctx) })
-	g.Go(func() error { return a.cfg.Machine.Start(ctx, pod) })
+	g.Go(func() error {
+		if pod.Singleton() {
+			return a.startHeld(ctx, pod)
+		}
+		return a.cfg.Machine.Start(ctx, pod)
+	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -265,14 +343,28 @@ func (a *Agent) remove(ctx context.Context, pod api.Pod) error {
 	if err := failpoint.Hit(failpoint.RemoveBeforeState); err != nil {
 		return err
 	}
-	return a.cfg.Dirs.Remove(pod.Metadata.UID)
+	return a.forget(pod.Metadata.UID)
+}
+
+// forget takes a pod off the disk. Nobody makes its socket anew meanwhile.
+func (a *Agent) forget(uid api.UID) error {
+	a.feeds.Leave(uid)
+	if err := a.cfg.Dirs.Remove(uid); err != nil {
+		return err
+	}
+	a.feeds.Forget(uid)
+	return nil
 }
 
 func (a *Agent) progress(pod api.Pod, g Progress) {
 	a.mu.Lock()
 	a.workLocked(pod.Metadata.UID).progress = g
 	a.mu.Unlock()
-	a.reconcileKick.Wake()
+	if g.Phase == api.PhaseStopping {
+		a.reconcileKick.Wake() // its endpoints go before anything is stopped
+		return
+	}
+	time.AfterFunc(quietTime, a.reconcileKick.Wake)
 }
 
 // place gives a pod an address and host ports.

@@ -13,9 +13,9 @@ import (
 )
 
 // tell brings the report up to date and wakes who passes it on when something has changed.
-func (a *Agent) tell(disk map[api.UID]held, actual []Actual) {
-	pods := a.podReports(disk, actual)
-	endpoints := a.ownEndpoints(disk, pods)
+func (a *Agent) tell(ctx context.Context, s sight) {
+	pods := a.podReports(s)
+	endpoints := a.ownEndpoints(ctx, s.disk, pods)
 	a.mu.Lock()
 	same := reflect.DeepEqual(a.report.Pods, pods)
 	a.report.Pods = pods
@@ -26,25 +26,25 @@ func (a *Agent) tell(disk map[api.UID]held, actual []Actual) {
 }
 
 // podReports gives the state of each pod that is wanted or there.
-func (a *Agent) podReports(disk map[api.UID]held, actual []Actual) []api.PodReport {
+func (a *Agent) podReports(s sight) []api.PodReport {
 	seen := map[api.UID]Actual{}
-	for _, x := range actual {
+	for _, x := range s.actual {
 		seen[x.UID] = x
 	}
 	wanted := map[api.UID]api.Pod{}
-	for uid, h := range disk {
+	for uid, h := range s.disk {
 		if h.pod != nil {
 			wanted[uid] = *h.pod
 		}
 	}
-	for _, p := range a.mem.get().Pods {
+	for _, p := range s.want {
 		wanted[p.Metadata.UID] = p
 	}
 	var out []api.PodReport
 	for uid, p := range wanted {
 		x, exists := seen[uid]
 		out = append(out, api.PodReport{UID: uid, Project: p.Metadata.Project, Name: p.Metadata.Name,
-			Status: podStatus(p, x, exists && !x.Absent, disk[uid].net, a.runs(p), a.progressOf(uid))})
+			Status: onLinks(podStatus(p, x, exists && !x.Absent, s.disk[uid].net, a.runs(p), a.progressOf(uid)), a.waitingLinks(p))})
 	}
 	slices.SortFunc(out, func(x, y api.PodReport) int { return cmp.Compare(x.UID, y.UID) })
 	return out
@@ -74,12 +74,21 @@ func (a *Agent) runs(p api.Pod) []api.ContainerStatus {
 }
 
 // ownEndpoints gives the endpoints of this host's pods, sorted.
-func (a *Agent) ownEndpoints(disk map[api.UID]held, reports []api.PodReport) []api.Endpoint {
+func (a *Agent) ownEndpoints(ctx context.Context, disk map[api.UID]held, reports []api.PodReport) []api.Endpoint {
 	var out []api.Endpoint
+	six := a.ipv6().IPv6.IsValid()
 	for _, r := range reports {
-		if h := disk[r.UID]; h.pod != nil && r.Status.Phase != api.PhaseStopping {
-			out = append(out, endpointsOf(*h.pod, h.net, r.Status.Ready)...)
+		h := disk[r.UID]
+		if h.pod == nil || r.Status.Phase == api.PhaseStopping {
+			continue
 		}
+		var ports []api.Name
+		if six && r.Status.Ready {
+			ports = a.listensIPv6(ctx, h)
+		} else {
+			a.setListens(r.UID, listens{})
+		}
+		out = append(out, endpointsOf(*h.pod, h.net, r.Status.Ready, ports)...)
 	}
 	slices.SortFunc(out, func(x, y api.Endpoint) int {
 		return cmp.Or(x.Address.Compare(y.Address), cmp.Compare(x.Protocol, y.Protocol))
@@ -113,13 +122,18 @@ func (a *Agent) Endpoints() api.HostEndpoints {
 	return api.HostEndpoints{Host: a.cfg.Name}
 }
 
-// sendReport tells the master how this host is.
-func (a *Agent) sendReport(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*reportPeriod)
+// sendReport tells the master how this host is, and gives how long the next report may wait when nothing changes.
+func (a *Agent) sendReport(ctx context.Context) (wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, 2*api.ReportEvery)
 	defer cancel()
-	if err := a.cfg.Master.Report(ctx, a.Report()); err != nil && ctx.Err() == nil {
+	sent := time.Now()
+	answer, err := a.cfg.Master.Report(ctx, a.Report())
+	if err != nil {
 		a.log.Debug("the master did not take the report", "err", err)
+		return api.ReportEvery
 	}
+	a.leased(ctx, sent, answer.Leases)
+	return api.ReportWait(answer.Every.Std(), slices.ContainsFunc(a.mem.get().Pods, func(p api.Pod) bool { return p.Singleton() }))
 }
 
 // Report gives the present report.
@@ -133,8 +147,9 @@ func (a *Agent) Report() api.HostReport {
 	a.mu.Unlock()
 	slices.SortFunc(r.Conditions, func(x, y api.Condition) int { return cmp.Compare(x.Reason, y.Reason) })
 	r.Host, r.Version, r.Term, r.Revision, r.Capacity = a.cfg.Name, a.cfg.Version, d.Term, d.Revision, a.cfg.Capacity
+	r.HostIPv6 = a.ipv6()
 	r.HostOffer = api.HostOffer{MaxPolicy: a.cfg.MaxPolicy.OrDefault(), VolumeClasses: slices.Sorted(maps.Keys(a.cfg.Volumes)), HostPorts: PortLast - PortFirst + 1}
-	r.Endpoints, r.MeshSeen = a.Endpoints(), a.cfg.Mesh.Alive()
+	r.Endpoints, r.MeshSeen, r.Gossip = a.Endpoints(), a.cfg.Mesh.Alive(), a.gossip.Load()
 	for _, h := range d.Directory.Hosts {
 		if a.cfg.Mesh.Down(h.Name) {
 			r.MeshDown = append(r.MeshDown, h.Name)

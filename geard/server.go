@@ -8,7 +8,6 @@ import (
 	"net/http"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/linker"
 )
 
 // Role says what a caller of the agent is, from its certificate.
@@ -81,8 +80,6 @@ type Explainer interface {
 	// Explain gives the pod's unit files with drop-ins, and the rules in its namespace and of its
 	// host ports, as they are, not as they were planned.
 	Explain(ctx context.Context, pod api.Pod) (units, rules []api.TextFile, err error)
-	// LinkStates tells what of each link stands in the pod's namespace.
-	LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error)
 	// Refused counts the packets that a pod's egress has refused.
 	Refused(ctx context.Context, uid api.UID) (uint64, error)
 }
@@ -96,11 +93,15 @@ func (a *Agent) serveWhy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	links, err := a.cfg.Dirs.LoadLinks(h.pod.Metadata.UID)
+	links, err := a.linkFiles.load(h.pod.Metadata.UID)
 	if err != nil {
 		return err
 	}
-	states, err := a.cfg.Explain.LinkStates(r.Context(), h.pod.Metadata.UID, links, a.drains(h.pod.Metadata.UID))
+	drains, err := a.drains(h.pod.Metadata.UID)
+	if err != nil {
+		return err
+	}
+	states, err := a.cfg.Machine.LinkStates(r.Context(), h.pod.Metadata.UID, links, drains)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package geard
 
 import (
 	"cmp"
+	"slices"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/podstate"
@@ -26,8 +27,27 @@ func podStatus(want api.Pod, a Actual, exists bool, net podstate.Net, runs []api
 		}
 		return s
 	}
+	if !exists && !a.Busy && g.Message == "" {
+		s.Phase, s.Reason, s.Message = api.PhasePending, api.ReasonQueued, "its host starts other pods first"
+		return s
+	}
 	s.Phase, s.Reason, s.Message = phaseOf(a, runs, g)
 	s.Ready = s.Phase == api.PhaseRunning && s.Reason == ""
+	return s
+}
+
+// onLinks gives the status of a pod with these links: one that starts says which link it waits for, and one that runs is
+// ready only while it has all that it always needs.
+func onLinks(s api.PodStatus, links []api.LinkTarget) api.PodStatus {
+	for _, l := range links {
+		if l.WaitFor == "" || len(l.Backends) > 0 {
+			continue
+		}
+		if s.Phase == api.PhaseStarting || l.WaitFor == api.WaitAlways && s.Ready {
+			s.Ready, s.Reason, s.Message = false, api.ReasonLinkDown, l.Lacks()
+			return s
+		}
+	}
 	return s
 }
 
@@ -38,6 +58,8 @@ func phaseOf(a Actual, runs []api.ContainerStatus, g Progress) (api.Phase, api.R
 		return api.PhaseBackOff, g.Reason, g.Message
 	case g.Phase != "":
 		return g.Phase, "", ""
+	case a.Held && !a.Units.Up:
+		return api.PhaseStopped, api.ReasonLeaseLapsed, noLease
 	case a.Units.Stopped:
 		return api.PhaseStopped, api.ReasonStopped, "a unit was stopped or masked on the host; try: systemctl start it there"
 	}
@@ -67,13 +89,13 @@ func containerPhase(c api.ContainerStatus) (api.Phase, api.Reason) {
 	return api.PhaseRunning, ""
 }
 
-// endpointsOf gives the endpoints of a pod: one for each port, ready when the pod is.
-func endpointsOf(p api.Pod, n podstate.Net, ready bool) []api.Endpoint {
+// endpointsOf gives the endpoints of a pod: one for each port, ready when the pod is, and of those named in six over IPv6 too.
+func endpointsOf(p api.Pod, n podstate.Net, ready bool, six []api.Name) []api.Endpoint {
 	var out []api.Endpoint
 	for _, hp := range n.Ports {
 		out = append(out, api.Endpoint{Project: p.Metadata.Project, Service: p.Spec.Service, Pod: p.Metadata.Name, Port: hp.Name,
 			Protocol: hp.Protocol, Address: addrPort(n.HostAddress, hp.HostPort), Ready: ready,
-			Public: hp.Public, Weight: p.Spec.Template.Weight})
+			Public: hp.Public, IPv6: slices.Contains(six, hp.Name), Weight: p.Spec.Template.Weight})
 	}
 	return out
 }

@@ -8,7 +8,7 @@ import (
 	"gearmesh.dev/geard/volumes"
 )
 
-// deleteVolumes takes a pod's volumes along with the last pod of a service that is being deleted, where the service
+// deleteVolumes takes a pod's volumes along with the last pod that has them of a service that is being deleted, where the service
 // says so. Only the word of the pod's own deletion counts: what a directory lacks deletes no data.
 func (a *Agent) deleteVolumes(pod api.Pod) error {
 	if pod.Spec.Ending != api.ReasonServiceDeleted {
@@ -19,7 +19,7 @@ func (a *Agent) deleteVolumes(pod api.Pod) error {
 		return err
 	}
 	for uid, h := range disk {
-		if h.pod != nil && uid != pod.Metadata.UID && h.pod.Metadata.Project == pod.Metadata.Project && h.pod.Spec.Service == pod.Spec.Service {
+		if h.pod != nil && uid != pod.Metadata.UID && volumes.Shared(*h.pod, pod) {
 			return nil // the last one does it
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"gearmesh.dev/internal/hostexec"
 )
 
@@ -27,6 +29,14 @@ const (
 type family struct {
 	tool string // "iptables" or "ip6tables"
 	want []table
+}
+
+// number gives the kernel's name of f.
+func (f family) number() uint8 {
+	if f.tool == "ip6tables" {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // Apply makes the rules of ours in a network namespace (the path of its file; "" for the caller's)
@@ -152,10 +162,22 @@ func (v Variant) Remove(ctx context.Context, netns string) error {
 	return v.Apply(ctx, netns, Rules{})
 }
 
-// families gives the parts of r. A kernel booted without IPv6 has no ip6tables either, and needs none.
-func families(r Rules) []family {
+// families gives the parts of r.
+func families(r Rules) []family { return versions().families(r) }
+
+// ipVersions is what a kernel has.
+type ipVersions struct{ v6 bool }
+
+// versions asks for it. A kernel booted without IPv6 has no ip6tables either, and needs none. It takes a while on a host with many namespaces,
+// each of which has a /proc/sys/net of its own.
+func versions() ipVersions {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return ipVersions{err == nil}
+}
+
+func (v ipVersions) families(r Rules) []family {
 	all := []family{{"iptables", r.v4}, {"ip6tables", r.v6}}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+	if !v.v6 {
 		return all[:1]
 	}
 	return all

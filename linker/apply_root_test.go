@@ -28,7 +28,11 @@ func plans(t testing.TB) map[string]linker.Rules {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]linker.Rules{"pod": pod, "host": host, "none": {}}
+	dual, err := linker.HostPlan(dualConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]linker.Rules{"pod": pod, "host": host, "dual": dual, "none": {}}
 }
 
 // others puts rules of other programs into s, Docker's among them, and gives a function that gives
@@ -79,7 +83,7 @@ func TestApplyPutsThePlanAndNothingElse(t *testing.T) {
 		s := newSpace(t)
 		others := s.others(t, v)
 		before := others()
-		for _, name := range []string{"host", "pod", "none", "pod", "host"} { // each over the one before
+		for _, name := range []string{"host", "pod", "none", "pod", "dual", "host", "dual"} { // each over the one before
 			want := plans(t)[name]
 			if err := v.Apply(t.Context(), s.path, want); err != nil {
 				t.Fatal(err)
@@ -111,15 +115,16 @@ func TestSecondApplyWritesNothing(t *testing.T) {
 		want := plans(t)["pod"]
 		// A rewritten rule counts from 0, so counters tell.
 		counters := func() string {
-			return s.run(t, "sh", "-c", "iptables-"+string(v)+"-save -c | grep -e '-A GEAR'")
+			return s.run(t, "sh", "-c", "(iptables-"+string(v)+"-save -c; ip6tables-"+string(v)+"-save -c) | grep -e '-A GEAR'")
 		}
 		if err := v.Apply(t.Context(), s.path, want); err != nil {
 			t.Fatal(err)
 		}
 		s.refused(t, "tcp", "127.0.0.1:80")
+		s.refused(t, "tcp", "[::1]:80")
 		before := counters()
-		if !strings.Contains(before, "[1:60]") {
-			t.Fatalf("no rule has counted the refused packet:\n%s", before)
+		if !strings.Contains(before, "[1:60]") || !strings.Contains(before, "[1:80]") {
+			t.Fatalf("no rule has counted the refused packets:\n%s", before)
 		}
 		for _, again := range []func() error{
 			func() error { return v.Apply(t.Context(), s.path, want) },
@@ -149,11 +154,16 @@ func TestApplyRepairs(t *testing.T) {
 		"chain more":       "iptables -N GEAR-OLD; iptables -N GEAR-OLDER; iptables -A GEAR-OLD -j GEAR-OLDER; iptables -A OUTPUT -j GEAR-OLD",
 		"table more":       "iptables -t mangle -N GEAR-OLD; iptables -t mangle -A OUTPUT -j GEAR-OLD",
 		"IPv6 flushed":     "ip6tables -F",
+		"IPv6 NAT flushed": "ip6tables -t nat -F; ip6tables -t raw -F",
+		"IPv6 jump twice":  "ip6tables -t raw -A PREROUTING -j GEAR-RAW",
+		"IPv6 jump gone":   "ip6tables -D FORWARD -j GEAR-FORWARD",
+		"IPv6 rule gone":   "ip6tables -t nat -D GEAR-PORTS 2",
+		"IPv6 rule more":   "ip6tables -I GEAR-MEMBERS -j ACCEPT",
 		"everything twice": "iptables -F; ip6tables -F; ip6tables -X",
 	}
 	eachVariant(t, func(t *testing.T, v linker.Variant) {
 		s := newSpace(t)
-		want := plans(t)["host"]
+		want := plans(t)["dual"]
 		if err := v.Apply(t.Context(), s.path, want); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -20,10 +21,14 @@ type step struct {
 	attrs       []*nl.RtAttr
 }
 
-// rewriting gives the changes that make the chains of a table what they are in is: each is emptied and filled again. The counters of its rules begin at 0, as with iptables-restore.
-func rewriting(family uint8, is table) ([]step, error) {
+// rewriting gives the changes that turn a table from was to is, which has the same chains: those that differ are emptied and
+// filled again. The counters of their rules begin at 0, as with iptables-restore.
+func rewriting(family uint8, was, is table) ([]step, error) {
 	var all []step
-	for _, c := range is.chains {
+	for i, c := range is.chains {
+		if slices.Equal(was.chains[i].rules, c.rules) {
+			continue
+		}
 		in := []*nl.RtAttr{text(unix.NFTA_RULE_TABLE, is.name), text(unix.NFTA_RULE_CHAIN, c.name)}
 		all = append(all, step{unix.NFT_MSG_DELRULE, 0, family, in})
 		for _, line := range c.rules {
@@ -51,7 +56,8 @@ func batch(generation uint32, changes []step) []byte {
 	return append(out, message(unix.NFNL_MSG_BATCH_END, 0, nl.Nfgenmsg{ResId: subsystem})...)
 }
 
-// generation is Generation in the line's namespace.
+// generation gives a number that moves with every change of nf_tables in the namespace, whoever makes it. While it stands still, what was
+// seen before is still there. It says nothing of the rules of iptables-legacy.
 func (l *line) generation() (uint32, error) {
 	answers, err := l.ask(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC)
 	if err != nil {

@@ -24,8 +24,12 @@ import (
 //   - a backend that is gone always ends its UDP flows;
 //   - a link that is gone ends its flows.
 //
-// The program sees a reset when it next uses the connection.
+// The program sees a reset when it next uses the connection, and the end of it after abortDelay when it does not. Where nothing of this can be the case the flows are not looked at: reading
+// those of one namespace costs as much as those of the whole machine are.
 func Cut(ctx context.Context, path string, old, new []api.LinkTarget, down func(netip.Addr) bool) (map[Reason]int, error) {
+	if !mayEnd(old, new, down != nil) {
+		return map[Reason]int{}, ctx.Err()
+	}
 	ended, err := end(ctx, path, func(f flow) (Reason, bool) { return linkVerdict(f, old, new, down) })
 	if err != nil {
 		return ended, fmt.Errorf("cutting links in namespace %q: %w", path, err)
@@ -37,6 +41,9 @@ func Cut(ctx context.Context, path string, old, new []api.LinkTarget, down func(
 // has become another's, and gives their number by reason. Call it after Update, and before a freed address or port is given away.
 func Flush(ctx context.Context, path string, old, new HostConfig) (map[Reason]int, error) {
 	was, is := old.lookup(), new.lookup()
+	if !mayFlush(was, is) {
+		return map[Reason]int{}, ctx.Err()
+	}
 	ended, err := end(ctx, path, func(f flow) (Reason, bool) { return hostVerdict(f, was, is) })
 	if err != nil {
 		return ended, fmt.Errorf("flushing flows in namespace %q: %w", path, err)
@@ -49,22 +56,38 @@ func end(ctx context.Context, path string, doomed func(flow) (Reason, bool)) (ma
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	e := &ending{doomed: doomed, count: map[Reason]int{}, sockets: aborter{path: path}}
+	defer e.sockets.begin()
 	h, err := handle(path)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Close()
-	e := &ending{doomed: doomed, count: map[Reason]int{}}
-	for range maxPasses { // a table that changes while it is read can hide an entry
-		_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, e)
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		for range maxPasses { // a table that changes while it is read can hide an entry
+			_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, family, e)
+			if !errors.Is(err, netlink.ErrDumpInterrupted) {
+				break
+			}
+		}
+		if err != nil {
+			return e.count, fmt.Errorf("deleting connection tracking entries: %w", err)
 		}
 	}
-	if err != nil {
-		return e.count, fmt.Errorf("deleting connection tracking entries: %w", err)
-	}
 	return e.count, nil
+}
+
+// entries lists the flows of a namespace, of both versions of IP.
+func entries(h *netlink.Handle) ([]*netlink.ConntrackFlow, error) {
+	var all []*netlink.ConntrackFlow
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		list, err := h.ConntrackTableList(netlink.ConntrackTable, family)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
 }
 
 // Talking gives a test for whether a namespace has a flow that an address started to another.
@@ -80,7 +103,7 @@ func Talking(ctx context.Context, path string) (func(from, to netip.Addr) bool, 
 	defer h.Close()
 	for range maxPasses {
 		var flows []*netlink.ConntrackFlow
-		if flows, err = h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET); err == nil {
+		if flows, err = entries(h); err == nil {
 			for _, c := range flows {
 				if f, ok := flowOf(c); ok {
 					open[[2]netip.Addr{f.source, f.dialled.Addr()}] = true
@@ -118,13 +141,14 @@ func handle(path string) (*netlink.Handle, error) {
 
 // ending picks and counts the entries to delete.
 type ending struct {
-	doomed func(flow) (Reason, bool)
-	count  map[Reason]int
+	doomed  func(flow) (Reason, bool)
+	count   map[Reason]int
+	sockets aborter
 }
 
 var _ netlink.CustomConntrackFilter = (*ending)(nil)
 
-// MatchConntrackFlow reports whether an entry is to be deleted.
+// MatchConntrackFlow reports whether an entry is to be deleted, which it then is at once.
 func (e *ending) MatchConntrackFlow(c *netlink.ConntrackFlow) bool {
 	f, ok := flowOf(c)
 	if !ok {
@@ -133,6 +157,7 @@ func (e *ending) MatchConntrackFlow(c *netlink.ConntrackFlow) bool {
 	reason, ok := e.doomed(f)
 	if ok {
 		e.count[reason]++
+		e.sockets.note(c.Forward)
 	}
 	return ok
 }

@@ -33,7 +33,7 @@ func Drains(known []Drain, old, new []api.LinkTarget, now time.Time) []Drain {
 		latest := now.Add(time.Duration(l.MaxDrain))
 		var mine []Drain
 		for _, d := range known {
-			if d.of(l) && !slices.Contains(through(l).Backends, d.Backend) {
+			if d.of(l) && !slices.Contains(leadsTo(l), d.Backend) {
 				if d.Until.After(latest) {
 					d.Until = latest
 				}
@@ -50,6 +50,20 @@ func Drains(known []Drain, old, new []api.LinkTarget, now time.Time) []Drain {
 	return out
 }
 
+// FindDrains gives what drains when that was forgotten, from what of each link stands in the pod's namespace: backends that are
+// gone and have open connections. Their time begins anew.
+func FindDrains(links []api.LinkTarget, states []api.LinkState, now time.Time) []Drain {
+	var out []Drain
+	for i, l := range links {
+		for _, b := range states[i].Backends {
+			if b.Gone && b.Open > 0 {
+				out = append(out, Drain{l.Local, l.Port, l.Protocol, b.Address, now.Add(time.Duration(l.MaxDrain))})
+			}
+		}
+	}
+	return out
+}
+
 // gone gives the backends that a link had and has no more.
 func gone(l api.LinkTarget, old []api.LinkTarget) []netip.AddrPort {
 	i := slices.IndexFunc(old, func(o api.LinkTarget) bool {
@@ -58,7 +72,7 @@ func gone(l api.LinkTarget, old []api.LinkTarget) []netip.AddrPort {
 	if i < 0 {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(through(old[i]).Backends), func(b netip.AddrPort) bool { return slices.Contains(through(l).Backends, b) })
+	return slices.DeleteFunc(leadsTo(old[i]), func(b netip.AddrPort) bool { return slices.Contains(leadsTo(l), b) })
 }
 
 func (d Drain) of(l api.LinkTarget) bool {
@@ -89,6 +103,6 @@ func EndDrained(ctx context.Context, path string, links []api.LinkTarget, over [
 
 func drainVerdict(f flow, links []api.LinkTarget, over []Drain) (Reason, bool) {
 	l, ok := linkOf(f, links)
-	return ReasonDrained, ok && !slices.Contains(through(l).Backends, f.answers) &&
+	return ReasonDrained, ok && !slices.Contains(leadsTo(l), f.answers) &&
 		slices.ContainsFunc(over, func(d Drain) bool { return d.of(l) && d.Backend == f.answers })
 }

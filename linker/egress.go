@@ -47,13 +47,13 @@ const RefusedGroup = 7446
 
 // egress gives the chains of the pods that are held to something, and whether there are any. Each pod has two: what it may, and what becomes
 // of the rest. The second one never changes, so its counters grow while the first is rewritten.
-func (c HostConfig) egress() []chain {
+func (s side) egress() []chain {
 	var out []chain
 	enter := chain{name: egressChain}
-	for _, p := range c.held() {
+	for _, p := range s.held() {
 		i := iface(p.Egress.Interface)
 		enter.add(in(i), call(allowPrefix+string(i)))
-		out = append(out, p.allowing(i), refusing(i))
+		out = append(out, p.allowing(i), s.refusing(i))
 	}
 	if len(out) == 0 {
 		return nil
@@ -74,11 +74,11 @@ func (p HostPod) allowing(i iface) chain {
 }
 
 // refusing tells the agent of some packets, and refuses all.
-func refusing(i iface) chain {
+func (v ip) refusing(i iface) chain {
 	r := chain{name: refusePrefix + string(i)}
 	r.add(seldom, tell(i))
 	r.add(overTCP, reset)
-	r.add(unreachable)
+	r.add(v.unreachable)
 	return r
 }
 
@@ -154,8 +154,8 @@ func (c HostConfig) checkEgress() error {
 }
 
 func (a Allowed) check() error {
-	if !a.Net.IsValid() || !a.Net.Addr().Is4() {
-		return fmt.Errorf("network %s: an IPv4 network is needed, such as 198.51.100.0/24", a.Net)
+	if !a.Net.IsValid() || a.Net.Addr().Is4In6() {
+		return fmt.Errorf("network %s: an IPv4 or IPv6 network is needed, such as 198.51.100.0/24 or 2001:db8::/32", a.Net)
 	}
 	if len(sortedPorts(a.Ports)) > maxPorts {
 		return fmt.Errorf("network %s: %d ports; at most %d fit into a rule", a.Net, len(a.Ports), maxPorts)
@@ -170,7 +170,7 @@ func (a Allowed) check() error {
 
 // egressVerdict decides whether an open flow of a pod ends because what the pod may connect to has become less. What goes to the host's DNS server
 // stays, as does what the pod answers: there the pod is not the source.
-func egressVerdict(f flow, old, new ports4) (Reason, bool) {
+func egressVerdict(f flow, old, new lookups) (Reason, bool) {
 	is := new.held[f.source]
 	if is == nil || f.dialled.Addr() == new.gateway && f.dialled.Port() == 53 || is.admits(f) {
 		return "", false

@@ -18,6 +18,7 @@ const (
 	sizeStatistic = 24  // xt_statistic.h
 	sizeDNAT      = 48  // nf_nat.h, nf_nat_range2
 	sizeSNAT      = 24  // nf_nat.h, nf_nat_ipv4_multi_range_compat
+	sizeSNAT6     = 40  // nf_nat.h, nf_nat_range
 	sizeReject    = 8   // ipt_REJECT.h, ip6t_REJECT.h
 )
 
@@ -159,9 +160,9 @@ func (r *binaryRule) jump(target, option, value string) bool {
 	var revision int32
 	switch target + " " + option {
 	case "DNAT --to-destination":
-		info, revision = toDestination(value), 2
+		info, revision = r.toDestination(value), 2
 	case "SNAT --to-source":
-		info = toSource(value)
+		info, revision = r.toSource(value)
 	case "REJECT --reject-with":
 		info = r.rejection(value)
 	}
@@ -175,14 +176,14 @@ const (
 	natPorts = 2 // NF_NAT_RANGE_PROTO_SPECIFIED
 )
 
-// toDestination gives a range of one IPv4 address, and of one port where there is one: flags, then first and last of each.
-func toDestination(value string) []byte {
+// toDestination gives a range of one address, and of one port where there is one: flags, then first and last of each.
+func (r *binaryRule) toDestination(value string) []byte {
 	flags := uint32(natIPs | natPorts)
 	a, err := netip.ParseAddrPort(value)
 	if bare, e := netip.ParseAddr(value); e == nil {
 		a, err, flags = netip.AddrPortFrom(bare, 0), nil, natIPs
 	}
-	if err != nil || !a.Addr().Is4() {
+	if err != nil || !r.has(a.Addr()) {
 		return nil
 	}
 	info := make([]byte, sizeDNAT)
@@ -194,19 +195,29 @@ func toDestination(value string) []byte {
 	return info
 }
 
-// toSource gives one range of one IPv4 address.
-func toSource(value string) []byte {
+// toSource gives one range of one address, and the revision of the target that it is for.
+func (r *binaryRule) toSource(value string) ([]byte, int32) {
 	a, err := netip.ParseAddr(value)
-	if err != nil || !a.Is4() {
-		return nil
+	if err != nil || !r.has(a) {
+		return nil, 0
+	}
+	if a.Is6() {
+		info := make([]byte, sizeSNAT6)
+		binary.NativeEndian.PutUint32(info, natIPs)
+		copy(info[4:], a.AsSlice())
+		copy(info[20:], a.AsSlice())
+		return info, 1
 	}
 	info := make([]byte, sizeSNAT)
 	binary.NativeEndian.PutUint32(info, 1)
 	binary.NativeEndian.PutUint32(info[4:], natIPs)
 	copy(info[8:], a.AsSlice())
 	copy(info[12:], a.AsSlice())
-	return info
+	return info, 0
 }
+
+// has tells whether an address is of the rule's version of IP.
+func (r *binaryRule) has(a netip.Addr) bool { return a.Is4() == (r.family == unix.AF_INET) }
 
 // rejection gives how a packet is answered (enum ipt_reject_with, ip6t_reject_with).
 func (r *binaryRule) rejection(with string) []byte {

@@ -2,6 +2,7 @@ package linker
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"gearmesh.dev/api"
@@ -50,7 +51,7 @@ func linkVerdict(f flow, old, new []api.LinkTarget, down func(netip.Addr) bool) 
 	switch {
 	case down != nil && f.answers != f.dialled && down(f.answers.Addr()):
 		return ReasonHostDown, true
-	case slices.Contains(through(l).Backends, f.answers):
+	case slices.Contains(leadsTo(l), f.answers):
 		return "", false
 	case f.protocol == api.UDP:
 		return ReasonDatagram, true
@@ -60,10 +61,28 @@ func linkVerdict(f flow, old, new []api.LinkTarget, down func(netip.Addr) bool) 
 	return "", false
 }
 
+// mayEnd tells whether there can be a flow that linkVerdict ends, down being somebody or not.
+func mayEnd(old, new []api.LinkTarget, down bool) bool {
+	if down {
+		return true
+	}
+	for _, l := range new {
+		if l.Protocol == api.UDP || l.Retarget == api.Cut {
+			return true
+		}
+	}
+	return slices.ContainsFunc(old, func(o api.LinkTarget) bool {
+		return slices.ContainsFunc(dialled(o), func(a netip.Addr) bool {
+			_, still := linkOf(flow{protocol: o.Protocol, dialled: netip.AddrPortFrom(a, o.Port)}, new)
+			return !still
+		})
+	})
+}
+
 // linkOf finds the link that a flow was started to.
 func linkOf(f flow, links []api.LinkTarget) (api.LinkTarget, bool) {
 	i := slices.IndexFunc(links, func(l api.LinkTarget) bool {
-		return l.Protocol == f.protocol && l.Port == f.dialled.Port() && slices.Contains(locals(l), f.dialled.Addr())
+		return l.Protocol == f.protocol && l.Port == f.dialled.Port() && slices.Contains(dialled(l), f.dialled.Addr())
 	})
 	if i < 0 {
 		return api.LinkTarget{}, false
@@ -74,7 +93,7 @@ func linkOf(f flow, links []api.LinkTarget) (api.LinkTarget, bool) {
 // hostVerdict decides whether a flow in the host's namespace ends, now that its pods and host
 // ports are new and were old: those of a pod that is gone, before another pod gets its address;
 // and those that started to a host port which is, or was, another pod's or nobody's.
-func hostVerdict(f flow, old, new ports4) (Reason, bool) {
+func hostVerdict(f flow, old, new lookups) (Reason, bool) {
 	if old.pods[f.source] && !new.pods[f.source] || old.pods[f.answers.Addr()] && !new.pods[f.answers.Addr()] {
 		return ReasonPodGone, true
 	}
@@ -84,13 +103,39 @@ func hostVerdict(f flow, old, new ports4) (Reason, bool) {
 	if !new.own[f.dialled.Addr()] {
 		return "", false
 	}
-	key := portKey{f.protocol, f.dialled.Port()}
+	key := portKey{f.protocol, f.dialled.Port(), f.dialled.Addr().Is4()}
 	was, is := old.ports[key], new.ports[key]
 	return ReasonPortChanged, was != is && f.answers != is
 }
 
-// ports4 is a HostConfig made for looking up flows.
-type ports4 struct {
+// mayFlush tells whether flows may have to end. When pods and TCP ports have only been added none has to: what was started to a port
+// that was nobody's has been refused, and no new connection is that one. So a start does not read all flows of the machine.
+func mayFlush(old, new lookups) bool {
+	for addr := range old.pods {
+		if !new.pods[addr] {
+			return true
+		}
+	}
+	for key, was := range old.ports {
+		if new.ports[key] != was {
+			return true
+		}
+	}
+	for key := range new.ports {
+		if _, had := old.ports[key]; !had && key.protocol != api.TCP {
+			return true
+		}
+	}
+	for addr, is := range new.held {
+		if old.pods[addr] && !reflect.DeepEqual(old.held[addr], is) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookups is a HostConfig made for looking up flows, of both versions of IP.
+type lookups struct {
 	own   map[netip.Addr]bool        // addresses of the host
 	pods  map[netip.Addr]bool        // addresses of pods
 	ports map[portKey]netip.AddrPort // where host ports lead
@@ -102,20 +147,27 @@ type ports4 struct {
 type portKey struct {
 	protocol api.Protocol
 	port     uint16
+	v4       bool
 }
 
 // lookup gives c's tables.
-func (c HostConfig) lookup() ports4 {
-	p := ports4{own: map[netip.Addr]bool{c.Address: true, c.Gateway(): true}, pods: map[netip.Addr]bool{},
-		ports: map[portKey]netip.AddrPort{}, gateway: c.Gateway(), held: map[netip.Addr]*Egress{}}
-	for _, pod := range c.Pods {
-		p.pods[pod.Address], p.pods[LinkSource(pod.Address)] = true, true
+func (c HostConfig) lookup() lookups {
+	l := lookups{own: map[netip.Addr]bool{}, pods: map[netip.Addr]bool{}, ports: map[portKey]netip.AddrPort{}, gateway: c.Gateway(), held: map[netip.Addr]*Egress{}}
+	for _, s := range []side{c.side4("", nil), c.side6("", nil)} {
+		l.add(s)
+	}
+	return l
+}
+
+func (l lookups) add(s side) {
+	l.own[s.Address], l.own[s.Gateway()] = true, true
+	for _, pod := range s.Pods {
+		l.pods[pod.Address], l.pods[LinkSource(pod.Address)] = true, true
 		if pod.Egress != nil {
-			p.held[pod.Address] = pod.Egress
+			l.held[pod.Address] = pod.Egress
 		}
 		for _, hp := range pod.Ports {
-			p.ports[portKey{hp.Protocol, hp.HostPort}] = netip.AddrPortFrom(pod.Address, hp.Port)
+			l.ports[portKey{hp.Protocol, hp.HostPort, s.v4}] = netip.AddrPortFrom(pod.Address, hp.Port)
 		}
 	}
-	return p
 }

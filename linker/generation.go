@@ -2,12 +2,8 @@ package linker
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strings"
-
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/internal/hostexec"
 )
@@ -24,32 +20,5 @@ func Chosen(ctx context.Context) (Variant, error) {
 	return Legacy, nil
 }
 
-// nftaGenID is the attribute that holds the number (linux/netfilter/nf_tables.h).
-const nftaGenID = 1
-
-// Generation gives a number that moves with every change of nf_tables in the caller's namespace,
-// whoever makes it. While it stands still, what was seen before is still there, and need not be read
-// again. It says nothing of the rules of iptables-legacy.
-func Generation() (uint32, error) {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
-	answers, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return 0, fmt.Errorf("asking for the generation of nf_tables: %w", err)
-	}
-	for _, answer := range answers {
-		if len(answer) < nl.SizeofNfgenmsg {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(answer[nl.SizeofNfgenmsg:])
-		if err != nil {
-			return 0, fmt.Errorf("reading the generation of nf_tables: %w", err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type&nl.NLA_TYPE_MASK == nftaGenID && len(a.Value) == 4 {
-				return binary.BigEndian.Uint32(a.Value), nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("reading the generation of nf_tables: the kernel gave none")
-}
+// nextGeneration gives the number after one change (nf_tables_commit in net/netfilter/nf_tables_api.c leaves out 0).
+func nextGeneration(g uint32) uint32 { return max(g+1, 1) }

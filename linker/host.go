@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"gearmesh.dev/api"
 )
@@ -24,13 +25,16 @@ const (
 
 // HostConfig is what a host's own rules are made of.
 type HostConfig struct {
-	Bridge  string       // where pods' packets come from and go to: the bridge ("gear0"), or with routed veths all of them ("gv+")
-	PodNet  netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's. The one beside it (LinkSource) is for links
-	Address netip.Addr   // of the host, as other hosts reach it
-	Members []netip.Addr // of the mesh, this host among them or not; only they reach host ports that are not public
-	Open    []OpenPort   // ports of members' hosts that pods may reach without a link, such as a router's 80
-	Public  []PublicPort // host ports of the cluster that everybody may reach, pods without a link too
-	Pods    []HostPod    // the pods on this host
+	Bridge    string       // where pods' packets come from and go to: the bridge ("gear0"), or with routed veths all of them ("gv+")
+	PodNet    netip.Prefix // the pods' network, such as 10.127.0.0/16; its first address is the bridge's. The one beside it (LinkSource) is for links
+	Address   netip.Addr   // of the host, as other hosts reach it
+	Address6  netip.Addr   `json:",omitzero"`  // its IPv6 address; without it pods have no IPv6
+	Routes6   bool         `json:",omitempty"` // it forwards IPv6 of others than pods too
+	Members   []netip.Addr // of the mesh, all that each host has, this host among them or not; only they reach host ports that are not public
+	LinksOver string       `json:",omitempty"` // interface that links to other hosts travel over, and no other; any when empty
+	Open      []OpenPort   // ports of members' hosts that pods may reach without a link, such as a router's 80
+	Public    []PublicPort // host ports of the cluster that everybody may reach, pods without a link too
+	Pods      []HostPod    // the pods on this host
 }
 
 // OpenPort is a port of hosts that pods may connect to.
@@ -49,10 +53,16 @@ type PublicPort struct {
 // port that no pod can have is left out: what a host says of its endpoints opens nobody's agent or ssh.
 func PublicPorts(d api.Directory, own netip.Addr) []PublicPort {
 	var out []PublicPort
+	six := d.IPv6()
 	for _, h := range d.Endpoints {
 		for _, e := range h.Endpoints {
-			if port := e.Address.Port(); e.Public && e.Address.Addr() != own && firstHostPort <= port && port <= lastHostPort {
-				out = append(out, PublicPort{e.Protocol, e.Address})
+			port := e.Address.Port()
+			if !e.Public || e.Address.Addr() == own || port < firstHostPort || port > lastHostPort {
+				continue
+			}
+			out = append(out, PublicPort{e.Protocol, e.Address})
+			if a, ok := six[h.Host]; ok {
+				out = append(out, PublicPort{e.Protocol, netip.AddrPortFrom(a, port)})
 			}
 		}
 	}
@@ -82,10 +92,12 @@ func (c HostConfig) Gateway() netip.Addr { return c.PodNet.Masked().Addr().Next(
 // LinkSource gives the address that a pod's links come from, as its host sees them: the pod's own with the last bit of the second
 // octet turned (10.127.3.4: 10.126.3.4). No pod has it, so a program in a pod cannot send from it; rules of the pod's namespace put it
 // in, for what came by a link and nothing else. It is thus what tells the host that a packet for a host port has the right to be there.
+// That of an IPv6 address goes with that of the IPv4 one.
 func LinkSource(pod netip.Addr) netip.Addr {
-	a := pod.As4()
-	a[1] ^= 1
-	return netip.AddrFrom4(a)
+	a := pod.AsSlice()
+	a[len(a)-3] ^= 1
+	source, _ := netip.AddrFromSlice(a)
+	return source
 }
 
 // linkNet gives the network of all LinkSource.
@@ -108,62 +120,78 @@ func HostPlan(c HostConfig) (Rules, error) {
 	})
 	c.Open = slices.Compact(open)
 	c.Public = sortedPublic(c.Public)
-	return Rules{
-		v4: []table{
-			filter(append(c.egress(), c.input(bridge), c.forward(bridge), c.toMembers(), c.balanced())...),
-			nat(c.arriving(bridge), own(), ports("GEAR-PORTS", maps, false), ports("GEAR-PUBLIC", maps, true), c.leaving(bridge)),
-			raw(c.guard(bridge)),
-		},
-		v6: []table{filter(no6("GEAR-FORWARD", "FORWARD", bridge), no6("GEAR-INPUT", "INPUT", bridge))},
-	}, nil
+	r := Rules{v4: c.side4(bridge, maps).tables(), v6: []table{filter(no6("GEAR-FORWARD", "FORWARD", bridge), no6("GEAR-INPUT", "INPUT", bridge))}}
+	if c.Address6.IsValid() {
+		r.v6 = c.side6(bridge, maps).tables()
+	}
+	return r, nil
+}
+
+// tables gives the rules of one version of IP.
+func (s side) tables() []table {
+	chains := append(s.egress(), s.input(), s.forward(), s.toMembers())
+	if s.v4 {
+		chains = append(chains, s.balanced())
+	}
+	return []table{
+		filter(chains...),
+		nat(s.arriving(), s.own(), s.ports("GEAR-PORTS", false), s.ports("GEAR-PUBLIC", true), s.leaving()),
+		raw(s.guard()),
+	}
 }
 
 // guard drops packets whose addresses lie. It stands before connection tracking, so that replies
 // are seen with the addresses they have on the wire: those to 127.0.0.0/8 come from lo alone
-// (CVE-2020-8558), those to the balancer from pods alone, those of pods from the bridge alone, and nothing else from there.
-func (c HostConfig) guard(bridge iface) chain {
+// (CVE-2020-8558), those to the balancer from pods alone, those of pods from the bridge alone, and nothing else from there. That a pod sends
+// from its own address alone is, for IPv4, a setting of its veth (rp_filter); IPv6 has none, and there a program
+// without any privilege may send from any address (IPV6_FREEBIND in ipv6(7)).
+func (s side) guard() chain {
 	g := chain{name: "GEAR-RAW", hook: "PREROUTING"}
 	g.add(in(loIface), back)
-	g.add(toLoop, drop)
-	g.add(fromLoop, drop)
-	g.add(to(host(c.Gateway())), notIn(bridge), dports(api.TCP, FirstLinkPort, LastLinkPort), drop)
-	for _, pods := range []netip.Prefix{c.PodNet, c.linkNet()} {
-		g.add(from(pods), in(bridge), back)
+	g.add(s.toLoop, drop)
+	g.add(s.fromLoop, drop)
+	if s.v4 {
+		g.add(to(host(s.Gateway())), notIn(s.bridge), dports(api.TCP, FirstLinkPort, LastLinkPort), drop)
+	} else {
+		g.add(in(s.bridge), astray, drop)
+	}
+	for _, pods := range []netip.Prefix{s.PodNet, s.linkNet()} {
+		g.add(from(pods), in(s.bridge), back)
 		g.add(from(pods), drop)
 	}
-	g.add(in(bridge), drop)
+	g.add(in(s.bridge), drop)
 	return g
 }
 
 // arriving sends new flows for an address of this host to the host ports they may use: to public ones all; to the others
 // links of its own pods, and members to the one address that they know of. Others
 // go on to the host itself, where nobody listens on a host port, and are refused by the kernel.
-func (c HostConfig) arriving(bridge iface) chain {
+func (s side) arriving() chain {
 	a := chain{name: "GEAR-PREROUTING", hook: "PREROUTING"}
 	a.add(toOthers, back)
-	a.add(toLoop, back)
+	a.add(s.toLoop, back)
 	a.add(call("GEAR-PUBLIC"))
-	a.add(from(c.linkNet()), in(bridge), call("GEAR-PORTS"))
-	for _, m := range c.Members {
-		a.add(from(host(m)), to(host(c.Address)), call("GEAR-PORTS"))
+	a.add(from(s.linkNet()), in(s.bridge), call("GEAR-PORTS"))
+	for _, m := range s.Members {
+		a.add(from(host(m)), to(host(s.Address)), call("GEAR-PORTS"))
 	}
 	return a
 }
 
 // own sends new flows that the host itself starts to host ports. Those to 127.0.0.0/8 are left
 // alone: they could only leave lo with route_localnet.
-func own() chain {
+func (s side) own() chain {
 	o := chain{name: "GEAR-OUTPUT", hook: "OUTPUT"}
 	o.add(toOthers, back)
-	o.add(toLoop, back)
+	o.add(s.toLoop, back)
 	o.add(call("GEAR-PORTS"))
 	return o
 }
 
 // ports translates host ports, all or the public ones, to pods.
-func ports(name string, maps []mapping, publicOnly bool) chain {
+func (s side) ports(name string, publicOnly bool) chain {
 	p := chain{name: name}
-	for _, m := range maps {
+	for _, m := range s.maps {
 		if m.public || !publicOnly {
 			p.add(dport(m.protocol, m.port), because("port", m.name), dnat(m.pod))
 		}
@@ -174,81 +202,95 @@ func ports(name string, maps []mapping, publicOnly bool) chain {
 // leaving gives pods' flows the host's address on their way out. The bridge's address is in
 // the same network, and what the host says to itself from there stays as it is. Those that come back to a pod of
 // this host get the bridge's address: a pod that reached itself would otherwise see a packet from its
-// own address, which the kernel drops as a martian.
-func (c HostConfig) leaving(bridge iface) chain {
+// own address, which the kernel drops as a martian. A host has several IPv6 addresses, and other hosts let links from the one that they know of.
+func (s side) leaving() chain {
 	l := chain{name: "GEAR-POSTROUTING", hook: "POSTROUTING"}
 	l.add(out(loIface), back)
-	for _, pods := range []netip.Prefix{c.PodNet, c.linkNet()} {
-		l.add(from(pods), out(bridge), snat(c.Gateway()))
-		l.add(from(pods), masquerade)
+	l.add(from(s.PodNet), out(s.bridge), snat(s.Gateway()))
+	l.add(from(s.PodNet), masquerade)
+	l.add(from(s.linkNet()), out(s.bridge), snat(s.Gateway()))
+	if s.v4 {
+		l.add(from(s.linkNet()), masquerade)
+	} else {
+		l.add(from(s.linkNet()), snat(s.Address))
 	}
 	return l
 }
 
 // forward lets pods out, and in only what came to a host port. It decides nothing about packets
-// that no pod is part of.
-func (c HostConfig) forward(bridge iface) chain {
+// that no pod is part of, but for IPv6 on a host that forwards for its pods' sake alone.
+func (s side) forward() chain {
 	f := chain{name: "GEAR-FORWARD", hook: "FORWARD"}
-	f.add(in(bridge), known, accept)
-	f.add(out(bridge), known, accept)
-	if c.holds() {
-		f.add(in(bridge), call(egressChain))
+	f.add(in(s.bridge), known, accept)
+	f.add(out(s.bridge), known, accept)
+	if s.holds() {
+		f.add(in(s.bridge), call(egressChain))
 	}
-	f.add(out(bridge), wasDNAT, accept)
-	f.add(in(bridge), out(bridge), overTCP, reset)
-	f.add(in(bridge), out(bridge), unreachable)
-	f.add(out(bridge), drop)
-	for _, m := range c.Members {
-		f.add(to(host(m)), in(bridge), call("GEAR-MEMBERS"))
+	f.add(out(s.bridge), wasDNAT, accept)
+	f.add(in(s.bridge), out(s.bridge), overTCP, reset)
+	f.add(in(s.bridge), out(s.bridge), s.unreachable)
+	f.add(out(s.bridge), drop)
+	for _, m := range s.Members {
+		f.add(to(host(m)), in(s.bridge), call("GEAR-MEMBERS"))
 	}
-	f.add(from(c.linkNet()), in(bridge), unreachable) // links lead to members alone; else it is forged
-	f.add(in(bridge), accept)
+	f.add(from(s.linkNet()), in(s.bridge), s.unreachable) // links lead to members alone; else it is forged
+	f.add(in(s.bridge), accept)
+	if !s.v4 && !s.Routes6 {
+		f.add(drop)
+	}
 	return f
 }
 
 // toMembers is what pods may reach on hosts of the mesh: host ports by a link, public ports, open ports, and ping; not
 // ssh, the agents, gossip or the master.
-func (c HostConfig) toMembers() chain {
+func (s side) toMembers() chain {
 	m := chain{name: "GEAR-MEMBERS"}
-	m.add(from(c.linkNet()), dports(api.TCP, firstHostPort, lastHostPort), accept)
-	m.add(from(c.linkNet()), dports(api.UDP, firstHostPort, lastHostPort), accept)
-	for _, p := range c.Public {
+	for _, p := range []api.Protocol{api.TCP, api.UDP} {
+		link := []word{from(s.linkNet())}
+		if s.LinksOver != "" { // over any other they are refused below
+			link = append(link, out(iface(s.LinksOver)))
+		}
+		m.add(append(link, dports(p, firstHostPort, lastHostPort), accept)...)
+	}
+	for _, p := range s.Public {
 		m.add(to(host(p.At.Addr())), dport(p.Protocol, p.At.Port()), accept)
 	}
-	for _, o := range c.Open {
+	for _, o := range s.Open {
 		m.add(dport(o.Protocol, o.Port), accept)
 	}
-	m.add(overICMP, accept)
+	m.add(s.overICMP, accept)
 	m.add(overTCP, reset)
-	m.add(unreachable)
+	m.add(s.unreachable)
 	return m
 }
 
-// input is what pods may reach on this host: DNS, the balancer's ports of their own links and by them alone, open ports, and
+// input is what pods may reach on this host: DNS and the balancer's ports of their own links and by them alone, both over IPv4 only; open ports, and
 // ping. Host ports never come here, since they are translated before.
-func (c HostConfig) input(bridge iface) chain {
+func (s side) input() chain {
 	i := chain{name: "GEAR-INPUT", hook: "INPUT"}
-	i.add(notIn(bridge), back)
+	i.add(notIn(s.bridge), back)
 	i.add(known, accept)
-	i.add(to(host(c.Gateway())), dport(api.TCP, 53), accept)
-	i.add(to(host(c.Gateway())), dport(api.UDP, 53), accept)
-	i.add(from(c.linkNet()), to(host(c.Gateway())), dports(api.TCP, FirstLinkPort, LastLinkPort), call("GEAR-BALANCED"))
-	if c.holds() {
+	if s.v4 {
+		i.add(to(host(s.Gateway())), dport(api.TCP, 53), accept)
+		i.add(to(host(s.Gateway())), dport(api.UDP, 53), accept)
+		i.add(from(s.linkNet()), to(host(s.Gateway())), dports(api.TCP, FirstLinkPort, LastLinkPort), call("GEAR-BALANCED"))
+	}
+	if s.holds() {
 		i.add(call(egressChain))
 	}
-	for _, o := range c.Open {
+	for _, o := range s.Open {
 		i.add(dport(o.Protocol, o.Port), accept)
 	}
-	i.add(overICMP, accept)
+	i.add(s.overICMP, accept)
 	i.add(overTCP, reset)
-	i.add(unreachable)
+	i.add(s.unreachable)
 	return i
 }
 
 // balanced lets each pod's links, and what came by them alone, to the balancer's ports that they lead to.
-func (c HostConfig) balanced() chain {
+func (s side) balanced() chain {
 	b := chain{name: "GEAR-BALANCED"}
-	for _, p := range slices.SortedFunc(slices.Values(c.Pods), func(x, y HostPod) int { return x.Address.Compare(y.Address) }) {
+	for _, p := range slices.SortedFunc(slices.Values(s.Pods), func(x, y HostPod) int { return x.Address.Compare(y.Address) }) {
 		for _, port := range slices.Compact(slices.Sorted(slices.Values(p.Balanced))) {
 			b.add(from(host(LinkSource(p.Address))), dport(api.TCP, port), accept)
 		}
@@ -256,7 +298,7 @@ func (c HostConfig) balanced() chain {
 	return b
 }
 
-// no6 keeps IPv6 off the bridge: pods have none, and a link-local address must not be a way
+// no6 keeps IPv6 off the bridge of a host that has none: a link-local address must not be a way
 // around the rules for IPv4.
 func no6(name, hook string, bridge iface) chain {
 	c := chain{name: name, hook: hook}
@@ -273,14 +315,24 @@ func (c HostConfig) check() (iface, []mapping, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("bridge: %w", err)
 	}
+	if c.LinksOver != "" {
+		if _, err := checkIface(c.LinksOver); err != nil || strings.HasSuffix(c.LinksOver, "+") {
+			return "", nil, fmt.Errorf("interface of links %q: one name is needed, such as %q", c.LinksOver, "wg0")
+		}
+	}
 	if !c.PodNet.IsValid() || !c.PodNet.Addr().Is4() || c.PodNet.Bits() < 16 || c.PodNet.Bits() > 30 {
 		return "", nil, fmt.Errorf("pod network %s: an IPv4 network of 4 to 65536 addresses is needed, such as 10.127.0.0/16", c.PodNet)
 	}
 	if err := checkAddr(c.Address); err != nil {
 		return "", nil, fmt.Errorf("host: %w", err)
 	}
+	if c.Address6.IsValid() {
+		if err := api.CheckHostIPv6(c.Address6); err != nil {
+			return "", nil, fmt.Errorf("host: %w", err)
+		}
+	}
 	for _, m := range c.Members {
-		if err := checkAddr(m); err != nil {
+		if err := checkHost(m); err != nil {
 			return "", nil, fmt.Errorf("member: %w", err)
 		}
 	}
@@ -290,7 +342,7 @@ func (c HostConfig) check() (iface, []mapping, error) {
 		}
 	}
 	for _, p := range c.Public {
-		if err := errors.Join(checkAddr(p.At.Addr()), checkPort(p.Protocol, p.At.Port())); err != nil {
+		if err := errors.Join(checkHost(p.At.Addr()), checkPort(p.Protocol, p.At.Port())); err != nil {
 			return "", nil, fmt.Errorf("public port: %w", err)
 		}
 	}

@@ -25,8 +25,17 @@ const (
 // no such connection and resets it. So there is a chain of that type with a rule that asks and decides nothing, in a table
 // that iptables does not touch.
 //
-// It is of use with NFT only: iptables-legacy has its chains for ever. Doing it again changes nothing.
-func Keep() error {
+// It is of use with NFT only: iptables-legacy has its chains for ever. Doing it again changes nothing. six says that flows of IPv6 are
+// kept too.
+func Keep(six bool) error {
+	err := keep(unix.AF_INET)
+	if err == nil && six {
+		err = keep(unix.AF_INET6)
+	}
+	return err
+}
+
+func keep(family uint8) error {
 	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("keeping the translation of open flows: %w", err)
@@ -35,7 +44,7 @@ func Keep() error {
 	if err := s.SetReceiveTimeout(&unix.Timeval{Sec: 5}); err != nil {
 		return err
 	}
-	if err := unix.Sendto(s.GetFd(), keepBatch(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(s.GetFd(), keepBatch(family), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("keeping the translation of open flows: %w", err)
 	}
 	// The kernel takes the batch whole or not at all. A chain that is there already is as good.
@@ -46,24 +55,24 @@ func Keep() error {
 }
 
 // keepBatch gives the messages that make the table, its chain and its rule: a batch, as nf_tables wants every change.
-func keepBatch() []byte {
+func keepBatch(family uint8) []byte {
 	hook := nested(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_PRE_ROUTING), number(unix.NFTA_HOOK_PRIORITY, whenDNAT))
 	ask := nested(unix.NFTA_LIST_ELEM, text(unix.NFTA_EXPR_NAME, "ct"),
 		nested(unix.NFTA_EXPR_DATA, number(unix.NFTA_CT_DREG, unix.NFT_REG_1), number(unix.NFTA_CT_KEY, unix.NFT_CT_STATE)))
 	subsystem := binary.NativeEndian.Uint16([]byte{0, unix.NFNL_SUBSYS_NFTABLES}) // in network order
 	return slices.Concat(
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, nl.Nfgenmsg{ResId: subsystem}),
-		change(unix.NFT_MSG_NEWTABLE, 0, text(unix.NFTA_TABLE_NAME, keptTable)),
-		change(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, text(unix.NFTA_CHAIN_TABLE, keptTable), text(unix.NFTA_CHAIN_NAME, keptChain),
+		change(family, unix.NFT_MSG_NEWTABLE, 0, text(unix.NFTA_TABLE_NAME, keptTable)),
+		change(family, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, text(unix.NFTA_CHAIN_TABLE, keptTable), text(unix.NFTA_CHAIN_NAME, keptChain),
 			hook, text(unix.NFTA_CHAIN_TYPE, "nat")),
-		change(unix.NFT_MSG_NEWRULE, unix.NLM_F_APPEND, text(unix.NFTA_RULE_TABLE, keptTable), text(unix.NFTA_RULE_CHAIN, keptChain),
+		change(family, unix.NFT_MSG_NEWRULE, unix.NLM_F_APPEND, text(unix.NFTA_RULE_TABLE, keptTable), text(unix.NFTA_RULE_CHAIN, keptChain),
 			nested(unix.NFTA_RULE_EXPRESSIONS, ask)),
 		message(unix.NFNL_MSG_BATCH_END, 0, nl.Nfgenmsg{ResId: subsystem}))
 }
 
-// change gives a message that makes something for IPv4, and is to be acknowledged.
-func change(kind, flags int, attrs ...*nl.RtAttr) []byte {
-	return message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_CREATE|unix.NLM_F_ACK|flags, nl.Nfgenmsg{NfgenFamily: unix.AF_INET}, attrs...)
+// change gives a message that makes something, and is to be acknowledged.
+func change(family uint8, kind, flags int, attrs ...*nl.RtAttr) []byte {
+	return message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_CREATE|unix.NLM_F_ACK|flags, nl.Nfgenmsg{NfgenFamily: family}, attrs...)
 }
 
 func text(kind int, s string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(s)) }

@@ -15,18 +15,24 @@ import (
 func (s space) wipe(t testing.TB) {
 	t.Helper()
 	for _, table := range []string{"nat", "filter", "mangle", "raw"} {
-		s.run(t, "iptables-nft", "-t", table, "-F")
-		s.run(t, "iptables-nft", "-t", table, "-X")
+		for _, tool := range []string{"iptables-nft", "ip6tables-nft"} {
+			s.run(t, tool, "-t", table, "-F")
+			s.run(t, tool, "-t", table, "-X")
+		}
 	}
 }
 
+func keep() error { return linker.Keep(true) }
+
 func TestOpenFlowsOutliveTheRules(t *testing.T) {
-	c := newClusterWith(t, linker.NFT, true)
-	c.b.do(t, linker.Keep)
-	open := c.a.session(t, "tcp", "192.0.2.2:20000")
+	c := newDual(t, linker.NFT)
+	c.b.do(t, keep)
+	open, six := c.a.session(t, "tcp", "192.0.2.2:20000"), c.a.session(t, "tcp", "[2001:db8::2]:20000")
 	open.expect(t, "b0", "192.0.2.1")
+	six.expect(t, "b0", "2001:db8::1")
 	c.b.wipe(t)
 	open.expect(t, "b0", "192.0.2.1")
+	six.expect(t, "b0", "2001:db8::1")
 	c.a.refused(t, "tcp", "192.0.2.2:20000")
 	c.applyHost(t, c.b, c.cb)
 	open.expect(t, "b0", "192.0.2.1")
@@ -40,16 +46,16 @@ func TestKeepIsDoneOnce(t *testing.T) {
 		return g
 	}
 	first := generation()
-	s.do(t, linker.Keep)
+	s.do(t, keep)
 	kept := generation()
 	if kept == first {
 		t.Error("it makes nothing")
 	}
-	s.do(t, linker.Keep)
+	s.do(t, keep)
 	s.run(t, "iptables-nft", "-t", "nat", "-N", "SOMEBODY")
 	s.wipe(t)
 	wiped := generation()
-	s.do(t, linker.Keep)
+	s.do(t, keep)
 	if again := generation(); again != wiped {
 		t.Error("it is made anew after iptables took away all that it knows")
 	}

@@ -120,13 +120,13 @@ func newLAN(t testing.TB) lan {
 	return l
 }
 
-// node puts a namespace onto the segment, as 192.0.2.last/24 on eth0.
+// node puts a namespace onto the segment, as 192.0.2.last/24 and 2001:db8::last/64 on eth0.
 func (l lan) node(t testing.TB, last int) space {
 	s := newSpace(t)
 	port := fmt.Sprintf("p%d", last)
 	l.batch(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, s.name),
 		"link set "+port+" master br0 up")
-	s.batch(t, fmt.Sprintf("addr add 192.0.2.%d/24 dev eth0", last), "link set eth0 up")
+	s.batch(t, fmt.Sprintf("addr add 192.0.2.%d/24 dev eth0", last), fmt.Sprintf("addr add 2001:db8::%d/64 dev eth0 nodad", last), "link set eth0 up")
 	return s
 }
 
@@ -135,6 +135,7 @@ type labHost struct {
 	space
 	addr   netip.Addr
 	routed bool // pods' veths are routes of their own, not ports of gear0
+	dual   bool // pods have IPv6
 }
 
 func (l lan) host(t testing.TB, last int) labHost {
@@ -165,7 +166,33 @@ func (h labHost) pod(t testing.TB, last int) labPod {
 	p.batch(t, "addr add "+p.addr.String()+"/32 dev eth0", "link set eth0 up",
 		"route add 10.127.0.1 dev eth0 scope link", "route add default via 10.127.0.1")
 	p.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
+	if h.dual {
+		h.pod6(t, p, port)
+	}
 	return p
+}
+
+// pod6 gives a pod IPv6, as geard/podnet does.
+func (h labHost) pod6(t testing.TB, p labPod, port string) {
+	t.Helper()
+	at, gateway := linker.IPv6(p.addr).String(), linker.IPv6(addr("10.127.0.1")).String()
+	h.batch(t, "addr replace "+gateway+"/128 dev gear0 nodad", "route add "+at+"/128 dev "+port,
+		"route add "+linker.LinkSource(linker.IPv6(p.addr)).String()+"/128 via "+at+" dev "+port,
+		"neigh replace "+at+" lladdr "+p.mac(t, "eth0")+" dev "+port+" nud permanent")
+	p.batch(t, "addr add "+at+"/128 dev eth0 nodad", "route add "+gateway+"/128 dev eth0",
+		"neigh replace "+gateway+" lladdr "+h.mac(t, port)+" dev eth0 nud permanent", "route add ::/0 via "+gateway,
+		"route add local ::1 dev eth0 table local metric 2048")
+	h.sysctl(t, "net/ipv6/conf/all/forwarding=1", "net/ipv6/icmp/ratelimit=0")
+}
+
+// mac gives the hardware address of an interface.
+func (s space) mac(t testing.TB, dev string) string {
+	t.Helper()
+	words := strings.Fields(s.run(t, "ip", "-brief", "link", "show", dev))
+	if len(words) < 3 {
+		t.Fatalf("no hardware address of %s in %q", dev, words)
+	}
+	return words[2]
 }
 
 // serve runs an echo server, TCP and UDP, in s. To each line it answers "NAME CLIENT LINE".
@@ -174,10 +201,10 @@ func (s space) serve(t testing.TB, name, addr string) {
 	var l net.Listener
 	var u net.PacketConn
 	s.do(t, func() (err error) {
-		if l, err = net.Listen("tcp4", addr); err != nil {
+		if l, err = net.Listen("tcp", addr); err != nil {
 			return err
 		}
-		u, err = net.ListenPacket("udp4", addr)
+		u, err = net.ListenPacket("udp", addr)
 		return err
 	})
 	var wg sync.WaitGroup
@@ -274,6 +301,25 @@ func (c *session) expect(t testing.TB, server, client string) {
 	words := strings.Fields(got)
 	if err != nil || len(words) != 3 || words[0] != server || client != "" && words[1] != client || words[2] != "hello" {
 		t.Fatalf("got %q, %v; want an answer by %s for %q", got, err, server, client)
+	}
+}
+
+// ended fails the test unless the session's program hears of the end of the connection while it only waits for an answer.
+func (c *session) ended(t testing.TB) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(10 * patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(c.buf[:]); !errors.Is(err, unix.ECONNABORTED) {
+		t.Errorf("got %q, %v, want the end of the connection", c.buf[:n], err)
+	}
+}
+
+// reset fails the test unless the session's program sees a reset when it next uses the connection.
+func (c *session) reset(t testing.TB) {
+	t.Helper()
+	if got, err := c.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("got %q, %v, want a reset", got, err)
 	}
 }
 

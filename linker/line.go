@@ -2,8 +2,6 @@ package linker
 
 import (
 	"errors"
-	"fmt"
-	"runtime"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -14,59 +12,43 @@ import (
 // kernel has done it, and its answer is there to be read. So the socket needs no poller.
 type line struct {
 	fd  int
-	buf []byte
+	buf []byte // of lineBuffer
 }
 
 // lineBuffer holds any part of an answer: the kernel gives at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c).
 const lineBuffer = 32 << 10
 
-// dial opens a line in a namespace; "" means the caller's.
-func dial(path string) (*line, error) {
-	fd, err := socketIn(path)
+// openLine makes the socket of a line, in the calling thread's namespace.
+func openLine() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, fmt.Errorf("opening a netfilter socket in namespace %q: %w", path, err)
+		return -1, err
 	}
-	l := &line{fd: fd, buf: make([]byte, lineBuffer)}
 	// An answer that is lost must not stop the caller for ever.
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
-		return nil, errors.Join(err, l.close())
-	}
-	return l, nil
-}
-
-// socketIn makes a socket in a namespace. A socket belongs to the namespace that its maker's thread is in.
-func socketIn(path string) (int, error) {
-	if path == "" {
-		return netfilterSocket()
-	}
-	there, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(there)
-	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		runtime.UnlockOSThread()
-		return -1, err
-	}
-	defer unix.Close(home)
-	fd, err := -1, unix.Setns(there, unix.CLONE_NEWNET)
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
 	if err == nil {
-		fd, err = netfilterSocket()
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, largestBatch)
 	}
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return -1, errors.Join(err, back) // the thread stays locked, and ends with its goroutine
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
 	}
-	runtime.UnlockOSThread()
-	return fd, err
+	return fd, nil
 }
 
-func netfilterSocket() (int, error) {
-	return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-}
+// largestBatch is how many bytes may be sent at once. A rule has some 700.
+const largestBatch = 32 << 20
 
-func (l *line) close() error { return unix.Close(l.fd) }
+// clear throws away answers that nobody has waited for: a batch that was refused may have several.
+func (l *line) clear() error {
+	for {
+		switch _, _, err := unix.Recvfrom(l.fd, l.buf, unix.MSG_DONTWAIT); {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS): // some were lost
+			return err
+		}
+	}
+}
 
 func (l *line) send(messages []byte) error {
 	return unix.Sendto(l.fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
@@ -88,7 +70,12 @@ func (l *line) receive() ([]syscall.NetlinkMessage, error) {
 
 // ask gives the answers to a question about nf_tables, without their heads.
 func (l *line) ask(kind, flags int, family uint8, attrs ...*nl.RtAttr) ([][]byte, error) {
-	if err := l.send(message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, nl.Nfgenmsg{NfgenFamily: family}, attrs...)); err != nil {
+	return l.request(unix.NFNL_SUBSYS_NFTABLES, kind, flags, family, attrs...)
+}
+
+// request gives the answers of a part of netfilter.
+func (l *line) request(subsystem, kind, flags int, family uint8, attrs ...*nl.RtAttr) ([][]byte, error) {
+	if err := l.send(message(subsystem<<8|kind, flags, nl.Nfgenmsg{NfgenFamily: family}, attrs...)); err != nil {
 		return nil, err
 	}
 	var answers [][]byte

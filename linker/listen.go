@@ -11,9 +11,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/api"
@@ -38,22 +40,13 @@ func (s socket) takes(l api.LinkTarget) bool {
 	return false
 }
 
-// listening gives the sockets of a namespace that wait for others (proc_pid_net(5)).
-func listening(path string) ([]socket, error) {
-	var out []socket
-	err := inNamespace(path, func() error {
-		for file, p := range map[string]api.Protocol{"tcp": api.TCP, "tcp6": api.TCP, "udp": api.UDP, "udp6": api.UDP} {
-			f, err := os.Open("/proc/thread-self/net/" + file)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // a kernel without IPv6
-			}
+// listening gives the sockets of a namespace that wait for others by these protocols.
+func listening(path string, protocols ...api.Protocol) (out []socket, err error) {
+	err = inNamespace(path, func() error {
+		for _, p := range protocols {
+			found, err := waiting(p)
 			if err != nil {
 				return err
-			}
-			found, err := parseSockets(f, p)
-			f.Close()
-			if err != nil {
-				return fmt.Errorf("reading /proc/net/%s: %w", file, err)
 			}
 			out = append(out, found...)
 		}
@@ -63,6 +56,89 @@ func listening(path string) ([]socket, error) {
 		return nil, fmt.Errorf("looking for listeners in namespace %q: %w", path, err)
 	}
 	return out, nil
+}
+
+// waiting gives the sockets that wait for others, in the calling thread's namespace.
+func waiting(p api.Protocol) ([]socket, error) {
+	if p == api.TCP {
+		if found, err := askTCP(); err == nil { // else the kernel cannot be asked
+			return found, nil
+		}
+	}
+	return readSockets(p)
+}
+
+// askTCP asks for the TCP sockets that wait for others, in the calling thread's namespace. /proc has them too, but the kernel goes through all
+// connections of the machine for that (sock_diag(7)).
+func askTCP() ([]socket, error) {
+	const listen = 1 << 10 // TCP_LISTEN in linux/net/tcp_states.h
+	var out []socket
+	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		ask := socketID(netip.AddrPortFrom(any, 0), netip.AddrPortFrom(any, 0))
+		binary.NativeEndian.PutUint32(ask[4:], listen)
+		r := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
+		r.AddRawData(ask)
+		answers, err := r.Execute(unix.NETLINK_INET_DIAG, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range answers { // struct inet_diag_msg: its port is at 4, its address at 8
+			if len(m) < 24 {
+				return nil, fmt.Errorf("a socket is told of in %d bytes", len(m))
+			}
+			at, _ := netip.AddrFromSlice(m[8 : 8+any.BitLen()/8])
+			out = append(out, socket{api.TCP, netip.AddrPortFrom(at, binary.BigEndian.Uint16(m[4:]))})
+		}
+	}
+	return out, nil
+}
+
+// readSockets reads the sockets that wait for others, in the calling thread's namespace (proc_pid_net(5)).
+func readSockets(p api.Protocol) ([]socket, error) {
+	var out []socket
+	for _, file := range []string{string(p), string(p) + "6"} {
+		f, err := os.Open("/proc/thread-self/net/" + file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, err
+		}
+		found, err := parseSockets(f, p)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("reading /proc/net/%s: %w", file, err)
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+// ListensIPv6 names those of a pod's ports on which somebody in its namespace waits over IPv6.
+func ListensIPv6(path string, ports []api.HostPort) ([]api.Name, error) {
+	var protocols []api.Protocol // those of the ports: looking costs by what the machine has
+	for _, p := range ports {
+		if !slices.Contains(protocols, p.Protocol) {
+			protocols = append(protocols, p.Protocol)
+		}
+	}
+	sockets, err := listening(path, protocols...)
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Name
+	for _, p := range ports {
+		if slices.ContainsFunc(sockets, func(s socket) bool { return s.takesIPv6(p) }) {
+			out = append(out, p.Name)
+		}
+	}
+	return out, nil
+}
+
+// takesIPv6 tells whether what comes to a port of the pod over IPv6 reaches the socket.
+func (s socket) takesIPv6(p api.HostPort) bool {
+	a := s.at.Addr()
+	return s.protocol == p.Protocol && s.at.Port() == p.Port && a.Is6() && (a.IsUnspecified() || api.PodsIPv6().Contains(a))
 }
 
 // parseSockets reads /proc/net/tcp and the like: a head line, then a line for each socket with its number, its own address, the
@@ -103,8 +179,11 @@ func parseSocketAddr(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(n)), nil
 }
 
-// inNamespace calls f on a thread that is in a network namespace and ends with f.
+// inNamespace calls f on a thread that is in a network namespace and ends with f; "" is the caller's.
 func inNamespace(path string, f func() error) error {
+	if path == "" {
+		return f()
+	}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: no other goroutine shall run there

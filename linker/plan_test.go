@@ -33,6 +33,16 @@ func with(l api.LinkTarget, change func(*api.LinkTarget)) api.LinkTarget {
 	return l
 }
 
+// six gives a link of a pod with IPv6, "" for a backend without.
+func six(l api.LinkTarget, to ...string) api.LinkTarget {
+	l.IPv6 = true
+	for _, b := range to {
+		at, _ := netip.ParseAddrPort(b)
+		l.Backends6 = append(l.Backends6, at)
+	}
+	return l
+}
+
 func TestPodPlan(t *testing.T) {
 	second := with(link("db2", 2, 5432, "192.0.2.9:20007"), func(l *api.LinkTarget) { l.Localhost = false })
 	dns := with(link("stats", 3, 8125), func(l *api.LinkTarget) { l.Protocol = api.UDP })
@@ -51,6 +61,15 @@ func TestPodPlan(t *testing.T) {
 				l.Mode, l.Via = api.LinkBalanced, netip.MustParseAddrPort("10.127.0.1:30001")
 			}),
 			with(link("unknown", 3, 81, "192.0.2.2:20001"), func(l *api.LinkTarget) { l.Mode = api.LinkBalanced }),
+		},
+		"dual": {
+			six(link("db", 1, 5432, "192.0.2.4:20001", "192.0.2.2:20009", "192.0.2.3:20002"), "[2001:db8::4]:20001", "", "[2001:db8::3]:20002"),
+			six(with(link("weighted", 2, 80, "192.0.2.4:20003", "192.0.2.2:20004", "192.0.2.3:20005"), func(l *api.LinkTarget) { l.Weights = []int{1, 50, 200} }), "[2001:db8::4]:20003", "", "[2001:db8::3]:20005"),
+			six(link("old", 3, 81, "192.0.2.4:20006"), ""), six(link("none", 4, 82)),
+			six(with(link("far", 5, 80, "192.0.2.4:20007"), func(l *api.LinkTarget) { l.Localhost = false }), "[2001:db8::4]:20007"),
+			with(six(link("balanced", 6, 83, "192.0.2.4:20008"), "[2001:db8::4]:20008"), func(l *api.LinkTarget) {
+				l.Mode, l.Via = api.LinkBalanced, netip.MustParseAddrPort("10.127.0.1:30000")
+			}),
 		},
 		"udp-only": {with(dns, func(l *api.LinkTarget) { l.Localhost = false })},
 	}
@@ -112,6 +131,11 @@ func TestPodPlanRefuses(t *testing.T) {
 		"mapped backend":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("[::ffff:192.0.2.1]:80") }), "IPv4 is needed"},
 		"backend port 0":  {with(good, func(l *api.LinkTarget) { l.Backends = backends("192.0.2.1:0") }), "1 to 65535"},
 		"loop backend":    {with(good, func(l *api.LinkTarget) { l.Backends = backends("127.0.0.1:80") }), "not that of a host"},
+		"few over IPv6":   {six(good, "[2001:db8::1]:80", "[2001:db8::2]:80"), "2 backends over IPv6 for 1"},
+		"IPv4 over IPv6":  {six(good, "192.0.2.1:80"), "no IPv6 address"},
+		"IPv6 of a link":  {six(good, "[fe80::1]:80"), "no IPv6 address"},
+		"IPv6 of a pod":   {six(good, "[fd67:6561:7200::a7f:5]:80"), "no IPv6 address"},
+		"IPv6 port 0":     {six(good, "[2001:db8::1]:0"), "1 to 65535"},
 		"few weights":     {with(good, func(l *api.LinkTarget) { l.Weights = []int{1, 2} }), "2 weights for 1 backends"},
 		"weight 0":        {with(good, func(l *api.LinkTarget) { l.Weights = []int{0} }), "1 to 1000"},
 		"weight too big":  {with(good, func(l *api.LinkTarget) { l.Weights = []int{1001} }), "1 to 1000"},
@@ -146,10 +170,23 @@ func hostConfig() linker.HostConfig {
 	}
 }
 
+// dualConfig is heldConfig with IPv6 on both hosts.
+func dualConfig() linker.HostConfig {
+	c := heldConfig()
+	c.Address6, c.Members = addr("2001:db8::1"), append(c.Members, addr("2001:db8::2"), addr("2001:db8::1"))
+	c.Members = append(c.Members, addr("2001:db8::2:2"), addr("2001:db8::2"))
+	c.Public = append(c.Public, linker.PublicPort{Protocol: api.TCP, At: netip.MustParseAddrPort("[2001:db8::2]:20007")})
+	c.Pods[0].Egress.Allow = append(c.Pods[0].Egress.Allow, linker.Allowed{Net: netip.MustParsePrefix("2001:db8:1::7/64"), Protocol: api.TCP, Ports: []uint16{443, 80}},
+		linker.Allowed{Net: netip.MustParsePrefix("::/0"), Protocol: api.UDP, Ports: []uint16{53}})
+	return c
+}
+
 func TestHostPlan(t *testing.T) {
 	bare := hostConfig()
 	bare.Members, bare.Open, bare.Public, bare.Pods = nil, nil, nil, nil
-	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare, "egress": heldConfig()} {
+	over := dualConfig()
+	over.LinksOver = "wg0"
+	for name, c := range map[string]linker.HostConfig{"full": hostConfig(), "bare": bare, "egress": heldConfig(), "dual": dualConfig(), "over": over} {
 		t.Run(name, func(t *testing.T) {
 			r, err := linker.HostPlan(c)
 			if err != nil {
@@ -173,7 +210,12 @@ func TestHostPlanRefuses(t *testing.T) {
 		"no network":      {func(c *linker.HostConfig) { c.PodNet = netip.Prefix{} }, "pod network"},
 		"IPv6 network":    {func(c *linker.HostConfig) { c.PodNet = netip.MustParsePrefix("fd00::/64") }, "IPv4 network"},
 		"no address":      {func(c *linker.HostConfig) { c.Address = netip.Addr{} }, "an address is needed"},
-		"IPv6 member":     {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fd00::1")} }, "IPv4 is needed"},
+		"local member":    {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fe80::1")} }, "no IPv6 address"},
+		"zoned member":    {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("2001:db8::1%a")} }, "no IPv6 address"},
+		"mapped member":   {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("::ffff:192.0.2.1")} }, "no IPv6 address"},
+		"pod as member":   {func(c *linker.HostConfig) { c.Members = []netip.Addr{addr("fd67:6561:7200::a7f:5")} }, "no IPv6 address"},
+		"loop as host":    {func(c *linker.HostConfig) { c.Address6 = addr("::1") }, "no IPv6 address"},
+		"IPv4 as IPv6":    {func(c *linker.HostConfig) { c.Address6 = addr("192.0.2.1") }, "no IPv6 address"},
 		"ssh by a link":   {func(c *linker.HostConfig) { c.Pods[0].Balanced = []uint16{22} }, "30000 to 30999"},
 		"open port 0":     {func(c *linker.HostConfig) { c.Open[0].Port = 0 }, "1 to 65535"},
 		"public port 0":   {func(c *linker.HostConfig) { c.Public[0].At = netip.MustParseAddrPort("192.0.2.2:0") }, "1 to 65535"},
@@ -195,6 +237,17 @@ func TestHostPlanRefuses(t *testing.T) {
 				t.Fatalf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// What goes with an IPv4 address over IPv6.
+func TestIPv6Addresses(t *testing.T) {
+	pod := addr("10.127.3.4")
+	if got := linker.IPv6(pod); got != addr("fd67:6561:7200::a7f:304") {
+		t.Errorf("pod %s has %s", pod, got)
+	}
+	if got := linker.LinkSource(linker.IPv6(pod)); got != addr("fd67:6561:7200::a7e:304") || got != linker.IPv6(linker.LinkSource(pod)) {
+		t.Errorf("its links have %s", got)
 	}
 }
 

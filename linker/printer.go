@@ -18,24 +18,19 @@ import (
 type word string
 
 const (
-	accept      word = "-j ACCEPT"
-	drop        word = "-j DROP"
-	back        word = "-j RETURN"
-	masquerade  word = "-j MASQUERADE"
-	reset       word = "-j REJECT --reject-with tcp-reset"
-	unreachable word = "-j REJECT --reject-with icmp-port-unreachable"
-	noPort6     word = "-j REJECT --reject-with icmp6-port-unreachable"
+	accept     word = "-j ACCEPT"
+	drop       word = "-j DROP"
+	back       word = "-j RETURN"
+	masquerade word = "-j MASQUERADE"
+	reset      word = "-j REJECT --reject-with tcp-reset"
 
 	overTCP  word = "-p tcp"
-	overICMP word = "-p icmp"
 	toOthers word = "-m addrtype ! --dst-type LOCAL"
 	known    word = "-m conntrack --ctstate RELATED,ESTABLISHED"
 	wasDNAT  word = "-m conntrack --ctstate DNAT"
 	asked    word = "-m conntrack --ctdir ORIGINAL"
 	seldom   word = "-m limit --limit 6/min"
-	toLoop   word = "-d 127.0.0.0/8"
-	fromLoop word = "-s 127.0.0.0/8"
-	toLoop6  word = "-d ::1/128"
+	astray   word = "-m rpfilter --invert" // from where no answer would go
 )
 
 func from(p netip.Prefix) word   { return word("-s " + p.String()) }

@@ -14,21 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/internal/hostexec"
 )
 
 // Refused gives how many packets each Egress has refused, by its interface: since it was laid, or somebody emptied the rules.
 func (v Variant) Refused(ctx context.Context, netns string) (map[string]uint64, error) {
-	out, err := hostexec.Run(ctx, hostexec.Cmd{Argv: []string{v.command("iptables", "save"), "-c", "-t", "filter"}, NetNS: netns})
-	if err != nil {
-		return nil, fmt.Errorf("reading the counters of namespace %q: %w", netns, err)
+	out := map[string]uint64{}
+	for _, f := range families(Rules{}) {
+		text, err := v.save(ctx, netns, f.tool, "-c", "-t", "filter")
+		if err != nil {
+			return nil, err
+		}
+		addRefused(out, []byte(text))
 	}
-	return parseRefused(out), nil
+	return out, nil
 }
 
-// parseRefused adds up the counters of the rules that refuse: "[packets:bytes] -A GEAR-NO-gv… … -j REJECT …".
-func parseRefused(text []byte) map[string]uint64 {
-	out := map[string]uint64{}
+// addRefused adds up the counters of the rules that refuse: "[packets:bytes] -A GEAR-NO-gv… … -j REJECT …".
+func addRefused(out map[string]uint64, text []byte) {
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 		counters, rule, _ := strings.Cut(lines.Text(), " ")
 		name, ours := strings.CutPrefix(rule, "-A "+refusePrefix)
@@ -39,7 +41,6 @@ func parseRefused(text []byte) map[string]uint64 {
 		}
 		out[name] += packets
 	}
-	return out
 }
 
 // Refusal is a packet that an Egress has refused.
@@ -112,7 +113,7 @@ func joinGroup(s *nl.NetlinkSocket) error {
 	return nil
 }
 
-// refusalOf reads a message of the kernel: the prefix of the rule, and the packet's IPv4 head and ports.
+// refusalOf reads a message of the kernel: the prefix of the rule, and the packet's head and ports.
 func refusalOf(kind uint16, data []byte) (Refusal, bool) {
 	if kind != unix.NFNL_SUBSYS_ULOG<<8|logPacket || len(data) < nl.SizeofNfgenmsg {
 		return Refusal{}, false
@@ -120,17 +121,37 @@ func refusalOf(kind uint16, data []byte) (Refusal, bool) {
 	attrs := append(bytes.Clone(data[nl.SizeofNfgenmsg:]), make([]byte, 3)...) // the parser wants the last one padded, as all others are
 	attrs = attrs[:len(attrs)&^3]
 	r := Refusal{Interface: unix.ByteSliceToString(attribute(attrs, logPrefix))}
-	p := attribute(attrs, logPayload)
-	if _, err := checkIface(r.Interface); err != nil || len(p) < 20 || p[0]>>4 != 4 {
+	if _, err := checkIface(r.Interface); err != nil {
 		return Refusal{}, false
 	}
-	head := int(p[0]&15) * 4
-	r.Protocol = map[byte]api.Protocol{unix.IPPROTO_TCP: api.TCP, unix.IPPROTO_UDP: api.UDP}[p[9]]
-	var from, to uint16
-	if r.Protocol != "" && len(p) >= head+4 {
-		from, to = binary.BigEndian.Uint16(p[head:]), binary.BigEndian.Uint16(p[head+2:])
+	h, ok := headOf(attribute(attrs, logPayload))
+	if !ok {
+		return Refusal{}, false
 	}
-	r.From = netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[12:16])), from)
-	r.To = netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[16:20])), to)
+	r.Protocol = map[byte]api.Protocol{unix.IPPROTO_TCP: api.TCP, unix.IPPROTO_UDP: api.UDP}[h.protocol]
+	var from, to uint16
+	if r.Protocol != "" && len(h.rest) >= 4 {
+		from, to = binary.BigEndian.Uint16(h.rest), binary.BigEndian.Uint16(h.rest[2:])
+	}
+	r.From, r.To = netip.AddrPortFrom(h.from, from), netip.AddrPortFrom(h.to, to)
 	return r, true
+}
+
+// head is what a packet's head says, and what is after it.
+type head struct {
+	protocol byte
+	from, to netip.Addr
+	rest     []byte
+}
+
+// headOf reads a packet (RFC 791, RFC 8200). Of one that has further heads of IPv6 the first one is the protocol.
+func headOf(p []byte) (head, bool) {
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		after := min(int(p[0]&15)*4, len(p))
+		return head{p[9], netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20])), p[after:]}, true
+	case len(p) >= 40 && p[0]>>4 == 6:
+		return head{p[6], netip.AddrFrom16([16]byte(p[8:24])), netip.AddrFrom16([16]byte(p[24:40])), p[40:]}, true
+	}
+	return head{}, false
 }

@@ -3,15 +3,12 @@
 package linker_test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/linker"
@@ -32,11 +29,16 @@ func newCluster(t *testing.T, v linker.Variant) *cluster { return newClusterWith
 
 // newClusterWith makes a cluster whose pods are ports of a bridge, or routed and with br_netfilter on.
 func newClusterWith(t *testing.T, v linker.Variant, routed bool) *cluster {
+	return newClusterOf(t, v, routed, false)
+}
+
+func newClusterOf(t *testing.T, v linker.Variant, routed, dual bool) *cluster {
 	c := &cluster{lan: newLAN(t), variant: v}
 	c.a, c.b, c.stranger = c.host(t, 1), c.host(t, 2), c.node(t, 66)
 	if c.a.routed, c.b.routed = routed, routed; routed {
 		c.a.sysctl(t, "net/bridge/bridge-nf-call-iptables=1")
 	}
+	c.a.dual, c.b.dual = dual, dual
 	for i := range 2 {
 		c.pa[i], c.pb[i] = c.a.pod(t, 10+i), c.b.pod(t, 20+i)
 		c.pa[i].serve(t, fmt.Sprintf("a%d", i), ":5432")
@@ -53,6 +55,9 @@ func (c *cluster) config(h labHost, pods [2]labPod) linker.HostConfig {
 		Members: []netip.Addr{c.a.addr, c.b.addr}}
 	if h.routed {
 		cfg.Bridge = "gv+"
+	}
+	if h.dual {
+		cfg.Address6, cfg.Members = h.addr6(), append(cfg.Members, c.a.addr6(), c.b.addr6())
 	}
 	for i, p := range pods {
 		n := uint16(20000 + i)
@@ -119,6 +124,28 @@ func TestLinkToAnotherHost(t *testing.T) {
 		}
 		c.a.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.1")
 		c.b.session(t, "tcp", "192.0.2.2:20000").expect(t, "b0", "192.0.2.2")
+	})
+}
+
+// Links travel over the interface that the operator has named, and are refused where the way to the other host is another.
+func TestLinksOverOneInterface(t *testing.T) {
+	eachWay(t, func(t *testing.T, c *cluster) {
+		db := link("db", 1, 5432, "192.0.2.2:20001")
+		own := link("own", 2, 5433, "192.0.2.1:20000")
+		c.applyPod(t, c.pa[0], db, udp(db), own)
+		for _, over := range []string{"eth0", "wg0", "eth0"} {
+			cfg := c.config(c.a, c.pa)
+			cfg.LinksOver = over
+			c.applyHost(t, c.a, cfg)
+			for _, network := range []string{"tcp", "udp"} {
+				if over == "eth0" {
+					c.pa[0].session(t, network, "127.0.0.1:5432").expect(t, "b1", "192.0.2.1")
+				} else {
+					c.pa[0].refused(t, network, "127.0.0.1:5432")
+				}
+			}
+			c.pa[0].session(t, "tcp", "127.0.0.1:5433").expect(t, "a0", "") // on its own host it travels over none
+		}
 	})
 }
 
@@ -229,9 +256,7 @@ func checkOld(t *testing.T, s *session, policy api.Retarget) {
 		s.expect(t, "b0", "")
 		return
 	}
-	if got, err := s.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("after the cut: got %q, %v, want a reset", got, err)
-	}
+	s.reset(t)
 }
 
 // When the time to drain is over, connections to the backend that is gone end, and no others.
@@ -256,11 +281,32 @@ func TestDrainEnds(t *testing.T) {
 	if err != nil || n[linker.ReasonDrained] != 1 || len(drains) != 1 {
 		t.Fatalf("got %v, %v of %v; want one flow ended", n, err, drains)
 	}
-	if got, err := gone.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("got %q, %v, want a reset", got, err)
-	}
+	gone.reset(t)
 	stays.expect(t, "b1", "")
 	other.expect(t, "b0", "")
+}
+
+// A program that only waits for an answer hears of the end too; one that has connected again is left alone.
+func TestCutEndsWhatWaits(t *testing.T) {
+	c := newCluster(t, linker.HostChoice)
+	p := c.pa[0]
+	links := func(backend string) []api.LinkTarget {
+		return []api.LinkTarget{with(link("db", 1, 5432, backend), func(l *api.LinkTarget) { l.Retarget = api.Cut })}
+	}
+	rules := c.applyPod(t, p, links("192.0.2.2:20000")...)
+	var waiting []*session
+	for range 9 {
+		waits := p.session(t, "tcp", "127.0.0.1:5432")
+		waits.expect(t, "b0", "")
+		waiting = append(waiting, waits)
+	}
+	c.retarget(t, p, rules, links("192.0.2.2:20000"), links("192.0.2.2:20001"))
+	again := p.session(t, "tcp", "127.0.0.1:5432")
+	again.expect(t, "b1", "")
+	for _, waits := range waiting {
+		waits.ended(t)
+	}
+	again.expect(t, "b1", "")
 }
 
 func TestHostDownEndsDrainedFlows(t *testing.T) {
@@ -275,9 +321,7 @@ func TestHostDownEndsDrainedFlows(t *testing.T) {
 	if err != nil || n[linker.ReasonHostDown] != 1 {
 		t.Fatalf("got %v, %v; want one flow ended for its host", n, err)
 	}
-	if got, err := s.ask("hello"); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("got %q, %v, want a reset", got, err)
-	}
+	s.reset(t)
 }
 
 func TestHairpin(t *testing.T) {

@@ -65,13 +65,14 @@ func FuzzParseSaved(f *testing.F) {
 }
 
 // grammar is every line that a plan may print.
-var grammar = regexp.MustCompile(`^(#.*|\*(nat|filter|raw)|COMMIT|:GEAR-[A-Z]+ - \[0:0\]|-I [A-Z]+ 1 -j GEAR-[A-Z]+|-A GEAR-[A-Z]+ [-!a-z0-9A-Z.:,/" ]+)$`)
+var grammar = regexp.MustCompile(`^(#.*|\*(nat|filter|raw)|COMMIT|:GEAR-[A-Z]+ - \[0:0\]|-I [A-Z]+ 1 -j GEAR-[A-Z]+|-A GEAR-[A-Z]+ [-!a-z0-9A-Z.:,/"+\[\] ]+)$`)
 
 // FuzzPlans makes plans of hostile values. A plan is refused, or has the lines its input asks for and no others.
 func FuzzPlans(f *testing.F) {
 	f.Add("db", "tcp", "gear0", []byte{127, 1, 0, 1}, []byte{192, 0, 2, 1, 0, 80}, uint16(80))
 	f.Add("a\n-A INPUT -j ACCEPT", "tcp\n", "g\n", []byte{127, 1, 0, 1}, []byte{}, uint16(0))
 	f.Add("web", "udp", "gear0", []byte{10, 0, 0, 5}, []byte{192, 0, 2, 1, 0x4e, 0x20}, uint16(53))
+	f.Add("web", "tcp", "gv+", []byte{10, 0, 0, 5}, append(netip.MustParseAddr("2001:db8::1").AsSlice(), 0x4e, 0x20), uint16(53))
 	f.Add(`a"b`, "udp", "gv+", make([]byte, 16), make([]byte, 18), uint16(1))
 	f.Fuzz(func(t *testing.T, name, protocol, bridge string, local, remote []byte, port uint16) {
 		at, _ := netip.AddrFromSlice(local)
@@ -83,13 +84,17 @@ func FuzzPlans(f *testing.F) {
 		l := api.LinkTarget{Service: api.Name(name), Local: at, Port: port, Protocol: api.Protocol(protocol), Localhost: true,
 			Backends: []netip.AddrPort{backend}}
 		if r, err := PodPlan(netip.MustParseAddr("10.127.0.5"), []api.LinkTarget{l}); err == nil {
-			checkText(t, r, 6)
+			checkText(t, r, 7)
 		}
 		c := HostConfig{Bridge: bridge, PodNet: netip.MustParsePrefix("10.0.0.0/16"), Address: backend.Addr(), Members: []netip.Addr{backend.Addr()},
 			Pods: []HostPod{{Address: at, Ports: []api.HostPort{{Name: api.Name(name), Protocol: api.Protocol(protocol), Port: port, HostPort: backend.Port(), Public: true}},
 				Balanced: []uint16{FirstLinkPort + port%1000}}}}
 		if r, err := HostPlan(c); err == nil {
 			checkText(t, r, 55)
+		}
+		c.Address, c.Address6 = netip.MustParseAddr("192.0.2.1"), backend.Addr()
+		if r, err := HostPlan(c); err == nil {
+			checkText(t, r, 110)
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"gearmesh.dev/api"
 )
@@ -21,15 +20,19 @@ func States(ctx context.Context, path string, links []api.LinkTarget, drains []D
 
 // States is the function States with this kind of iptables.
 func (v Variant) States(ctx context.Context, path string, links []api.LinkTarget, drains []Drain) ([]api.LinkState, error) {
-	have, err := v.counted(ctx, path)
-	if err != nil {
-		return nil, err
+	var have []counted
+	for _, f := range families(Rules{}) {
+		c, err := v.counted(ctx, path, f.tool)
+		if err != nil {
+			return nil, err
+		}
+		have = append(have, c)
 	}
 	flows, err := openFlows(path)
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := listening(path)
+	sockets, err := listening(path, api.TCP, api.UDP)
 	if err != nil {
 		return nil, err
 	}
@@ -41,15 +44,15 @@ func (v Variant) States(ctx context.Context, path string, links []api.LinkTarget
 	return out, nil
 }
 
-// counted is our rules as a namespace has them, with the packets that each has seen.
+// counted is our rules as a namespace has them in one version of IP, with the packets that each has seen.
 type counted struct {
 	tables []saved
 	seen   map[string]int64 // by the line of iptables-save, without the counters
 }
 
-// counted asks iptables-save for our rules for IPv4.
-func (v Variant) counted(ctx context.Context, netns string) (counted, error) {
-	text, err := v.save(ctx, netns, "iptables", "-c")
+// counted asks iptables-save for our rules.
+func (v Variant) counted(ctx context.Context, netns, tool string) (counted, error) {
+	text, err := v.save(ctx, netns, tool, "-c")
 	if err != nil {
 		return counted{}, err
 	}
@@ -87,11 +90,9 @@ func (c counted) chain(table, name string) chain {
 	return chain{}
 }
 
-// stateOf compares one link with what is there.
-func stateOf(l api.LinkTarget, have counted, flows []flow, drains []Drain) api.LinkState {
-	want := sorted(l)
-	laid, refused := have.chain("nat", "GEAR-LINKS"), have.chain("filter", "GEAR-REJECT")
-	s := api.LinkState{Applied: laid.hook == "OUTPUT" && (len(want.Backends) > 0 || refused.hook == "INPUT")}
+// stateOf compares one link with what is there; have is of IPv4 and, where the kernel has it, of IPv6.
+func stateOf(l api.LinkTarget, have []counted, flows []flow, drains []Drain) api.LinkState {
+	s := api.LinkState{Applied: true}
 	counts := map[netip.AddrPort]*api.LinkBackend{}
 	at := func(b netip.AddrPort) *api.LinkBackend {
 		if counts[b] == nil {
@@ -99,20 +100,11 @@ func stateOf(l api.LinkTarget, have counted, flows []flow, drains []Drain) api.L
 		}
 		return counts[b]
 	}
-	for _, a := range locals(l) {
-		var nat, filter chain
-		nat.balance(want, a)
-		filter.refuse(want, a)
-		is, no := laid.about(l, a), refused.about(l, a)
-		s.Applied = s.Applied && slices.Equal(nat.rules, is) && slices.Equal(filter.rules, no)
-		for _, rule := range is {
-			if b, err := netip.ParseAddrPort(rule[strings.LastIndexByte(rule, ' ')+1:]); err == nil {
-				at(b).Gone = false
-				at(b).Connections += have.seen["-A GEAR-LINKS "+rule]
-			}
-		}
-		for _, rule := range no {
-			s.Refused += have.seen["-A GEAR-REJECT "+rule]
+	for i, c := range have {
+		if want := sorted(l); i == 0 {
+			c.compare(pairs(ipv4), want, locals(l), true, &s, at)
+		} else if l.Localhost {
+			c.compare(pairs(ipv6), over6(want), []netip.Addr{localhost6}, l.IPv6, &s, at)
 		}
 	}
 	for _, f := range flows {
@@ -122,6 +114,27 @@ func stateOf(l api.LinkTarget, have counted, flows []flow, drains []Drain) api.L
 	}
 	s.Backends = listed(l, counts, drains)
 	return s
+}
+
+// compare adds to s what there is of a link in one version of IP, at some addresses; translated says that it needs the table nat.
+func (c counted) compare(want *pair, l api.LinkTarget, places []netip.Addr, translated bool, s *api.LinkState, at func(netip.AddrPort) *api.LinkBackend) {
+	laid, refused := c.chain("nat", "GEAR-LINKS"), c.chain("filter", "GEAR-REJECT")
+	s.Applied = s.Applied && (laid.hook == "OUTPUT" || !translated) && (len(l.Backends) > 0 || refused.hook == "INPUT")
+	for _, a := range places {
+		want.laid.rules, want.refused.rules = nil, nil
+		want.add(l, a)
+		is, no := laid.about(l, a), refused.about(l, a)
+		s.Applied = s.Applied && slices.Equal(want.laid.rules, is) && slices.Equal(want.refused.rules, no)
+		for _, rule := range is {
+			if b, err := netip.ParseAddrPort(rule[strings.LastIndexByte(rule, ' ')+1:]); err == nil {
+				at(b).Gone = false
+				at(b).Connections += c.seen["-A GEAR-LINKS "+rule]
+			}
+		}
+		for _, rule := range no {
+			s.Refused += c.seen["-A GEAR-REJECT "+rule]
+		}
+	}
 }
 
 // listed gives the backends in order, with the times of those that drain.
@@ -152,12 +165,6 @@ func (c chain) about(l api.LinkTarget, at netip.Addr) []string {
 	return out
 }
 
-// sorted gives a link as it is planned.
-func sorted(l api.LinkTarget) api.LinkTarget {
-	l.Backends, l.Weights = sortedBackends(l)
-	return l
-}
-
 // openFlows gives the flows of a namespace that are open.
 func openFlows(path string) ([]flow, error) {
 	h, err := handle(path)
@@ -165,12 +172,12 @@ func openFlows(path string) ([]flow, error) {
 		return nil, err
 	}
 	defer h.Close()
-	entries, err := h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	list, err := entries(h)
 	if err != nil {
 		return nil, fmt.Errorf("reading the connections of namespace %q: %w", path, err)
 	}
 	var out []flow
-	for _, e := range entries {
+	for _, e := range list {
 		if f, ok := flowOf(e); ok && isOpen(e) {
 			out = append(out, f)
 		}

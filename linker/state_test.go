@@ -45,6 +45,19 @@ func TestSocketTakes(t *testing.T) {
 	}
 }
 
+func TestSocketTakesIPv6(t *testing.T) {
+	port := api.HostPort{Name: "http", Protocol: api.TCP, Port: 80, HostPort: 20001}
+	for at, want := range map[string]bool{"[::]:80": true, "[fd67:6561:7200::a7f:5]:80": true, "0.0.0.0:80": false, "[::1]:80": false, "[::]:81": false,
+		"[::ffff:0.0.0.0]:80": false, "10.127.0.5:80": false} {
+		if got := (socket{api.TCP, netip.MustParseAddrPort(at)}).takesIPv6(port); got != want {
+			t.Errorf("%s: %v", at, got)
+		}
+	}
+	if (socket{api.UDP, netip.MustParseAddrPort("[::]:80")}).takesIPv6(port) {
+		t.Error("a socket for UDP takes TCP")
+	}
+}
+
 func TestParseCounted(t *testing.T) {
 	c, err := parseCounted("*nat\n:OUTPUT ACCEPT [5:300]\n:GEAR-LINKS - [0:0]\n[9:540] -A OUTPUT -j GEAR-LINKS\n[4:240] -A GEAR-LINKS -d 127.0.0.1/32 -j RETURN\nCOMMIT\n")
 	if err != nil || c.seen["-A GEAR-LINKS -d 127.0.0.1/32 -j RETURN"] != 4 || c.chain("nat", "GEAR-LINKS").hook != "OUTPUT" || c.chain("raw", "GEAR-LINKS").name != "" {

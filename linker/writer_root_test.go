@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -53,6 +54,28 @@ func steps() [][]api.LinkTarget {
 	}
 }
 
+// steps6 gives the same in a pod with IPv6: of some links all backends have it, of others some or none. There is always a link, so that the pod
+// has the same tables.
+func steps6() [][]api.LinkTarget {
+	var out [][]api.LinkTarget
+	for n, links := range steps() {
+		next := []api.LinkTarget{six(link("mark", 250, 9999))}
+		for i, l := range links {
+			l.IPv6 = true
+			for k := range l.Backends {
+				at := netip.AddrPort{}
+				if (k+n)%(1+i%3) == 0 {
+					at = netip.MustParseAddrPort(fmt.Sprintf("[2001:db8::%x:%x]:65535", i, k))
+				}
+				l.Backends6 = append(l.Backends6, at)
+			}
+			next = append(next, l)
+		}
+		out = append(out, next)
+	}
+	return out
+}
+
 func podRules(t testing.TB, links []api.LinkTarget) linker.Rules {
 	t.Helper()
 	r, err := linker.PodPlan(addr("10.127.0.5"), links)
@@ -64,19 +87,23 @@ func podRules(t testing.TB, links []api.LinkTarget) linker.Rules {
 
 // Both writers leave the same rules, as iptables-save shows them and byte for byte in the kernel, whatever comes after whatever.
 func TestWritersAgree(t *testing.T) {
+	t.Run("IPv4", func(t *testing.T) { writersAgree(t, steps()) })
+	t.Run("dual", func(t *testing.T) { writersAgree(t, steps6()) })
+}
+
+func writersAgree(t *testing.T, all [][]api.LinkTarget) {
 	bySave, byHand := bare(t), bare(t)
+	old := podRules(t, all[0])
 	for _, s := range []space{bySave, byHand} {
 		s.others(t, linker.NFT)
-		if err := linker.NFT.Apply(t.Context(), s.path, podRules(t, nil)); err != nil {
+		if err := linker.NFT.Apply(t.Context(), s.path, old); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 1))
-	all := steps()
 	for range 20 {
 		all = append(all, all[r.IntN(11)])
 	}
-	var old linker.Rules = podRules(t, nil)
 	for i, links := range all {
 		next := podRules(t, links)
 		if err := linker.NFT.Update(t.Context(), bySave.path, old, next); err != nil {

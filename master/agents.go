@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/pki"
 )
 
 // agentClient makes the client of the agents' API. A host is asked under its name: the dialer
@@ -21,7 +22,7 @@ func (m *Master) agentClient() *http.Client {
 	dialer := &net.Dialer{Timeout: 3 * time.Second}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS13}
 	if m.cfg.AgentTLS != nil {
-		tlsConfig = m.cfg.AgentTLS.Clone()
+		tlsConfig = pki.Refusing(m.cfg.AgentTLS.Clone(), m.cache.refuses)
 	}
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {

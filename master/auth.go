@@ -1,10 +1,8 @@
 package master
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/hex"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -103,18 +101,24 @@ func (a *authenticator) byCertificate(cert *x509.Certificate) (identity, error) 
 	if time.Now().After(cert.NotAfter) { // TLS looked when the connection was made, maybe long ago
 		return identity{}, api.Errorf(api.CodeUnauthorized, "the host's certificate ran out; connect with the renewed one")
 	}
-	keys, ok := a.known(name)
-	sum := keyHash(cert)
-	if !ok || !slices.ContainsFunc(keys.Keys, func(k string) bool { return subtle.ConstantTimeCompare([]byte(k), []byte(sum)) == 1 }) {
+	if !a.knows(name, pki.Fingerprint(cert)) {
 		return identity{}, api.Errorf(api.CodeUnauthorized, "the host's identity has been withdrawn; let it join again: gear token create, then gear join")
 	}
 	return identity{host, name}, nil
 }
 
-// keyHash names the public key of a certificate.
-func keyHash(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	return hex.EncodeToString(sum[:])
+// knows tells whether a key is one that a host may show.
+func (a *authenticator) knows(host api.Name, sum string) bool {
+	keys, ok := a.known(host)
+	return ok && slices.ContainsFunc(keys.Keys, func(k string) bool { return subtle.ConstantTimeCompare([]byte(k), []byte(sum)) == 1 })
+}
+
+// still gives what tells whether the host of a stream may go on to see it: it may have been deleted, or its certificate may have
+// run out, since the stream was opened.
+func (a *authenticator) still(cert *x509.Certificate) func() bool {
+	_, name, err := pki.Peer(cert)
+	sum := pki.Fingerprint(cert)
+	return func() bool { return err == nil && time.Now().Before(cert.NotAfter) && a.knows(name, sum) }
 }
 
 func remoteAddr(r *http.Request) netip.Addr {

@@ -19,7 +19,7 @@ import (
 // notKept tells of a key whether it is of the moment: of who leads, what is reached where, and tokens on their way.
 func notKept(key string) bool {
 	first, _, _ := strings.Cut(key, "/")
-	return slices.Contains([]string{"leader", strings.TrimSuffix(masterPrefix, "/"), strings.TrimSuffix(tokenPrefix, "/"), healthKey, freshKey}, first)
+	return slices.Contains([]string{"leader", strings.TrimSuffix(masterPrefix, "/"), strings.TrimSuffix(tokenPrefix, "/"), strings.TrimSuffix(pendingPrefix, "/"), healthKey, freshKey}, first)
 }
 
 // backup answers POST /v1/backup: everything, encrypted for the recipient that the caller names. It never leaves

@@ -87,6 +87,10 @@ func TestHostileFields(t *testing.T) {
 			if a.status != http.StatusUnprocessableEntity || !named(e, field) {
 				t.Errorf("%s = %q: %d %s", field, text, a.status, a.body)
 			}
+			a = ann.do("POST", "/v1/apply", applyOf(project("shop"), s))
+			if e := a.problem(t); a.status != http.StatusUnprocessableEntity || !named(e, "resources[1]."+field) {
+				t.Errorf("applied, %s = %q: %d %s", field, text, a.status, a.body)
+			}
 		}
 	}
 	for _, value := range []string{"a\nb", "a\rb", "a\x00b"} {

@@ -73,14 +73,17 @@ func BenchmarkIdle(b *testing.B) {
 func BenchmarkPatch(b *testing.B) {
 	c, p := large(b, 5000)
 	v := &views{cache: c, pulses: p}
-	m := &Master{cache: c, pulses: p, views: v, deltas: &deltas{}}
-	before := m.desiredNow("h1", 1)
+	a := newAnnouncer(c, v)
+	m := &Master{cache: c, pulses: p, views: v, announcer: a}
+	d, _ := a.after(nil, 1)
+	before := m.desiredNow("h1", sent{}, 1, d)
 	c.dirSeq++
 	c.version++
 	c.endpoints["h2"] = api.HostEndpoints{Host: "h2", Seq: 1}
-	after := m.desiredNow("h1", 1)
+	a.refresh(1)
 	for b.Loop() {
-		if p := m.patch(before, after); len(p.Endpoints) != 1 {
+		d, s := a.after(before.directory, 1)
+		if p := patch(before, m.desiredNow("h1", before, 1, d), s); len(p.part) == 0 {
 			b.Fatalf("got %+v", p)
 		}
 	}

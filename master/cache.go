@@ -1,21 +1,18 @@
 package master
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/master/control"
 	"gearmesh.dev/master/store"
 )
-
-// historyLen is how many past events a watch can start from.
-const historyLen = 4096
 
 // cache holds all of the store in memory, fed by one watch, so that reads cost the store
 // nothing. Its values are replaced by a change and never written to: a pointer taken from it may
@@ -27,24 +24,33 @@ type cache struct {
 	version   int64 // grows with each change of anything below
 	objects   map[api.Kind]map[api.Key]api.Resource
 	byHost    map[api.Name]map[api.Key]*api.Pod
+	leased    map[api.Name]int // pods with leases, by host
 	statuses  map[api.Key]podRecord
 	table     podTable // the same pods with their statuses, for snapshots
 	endpoints map[api.Name]api.HostEndpoints
 	hostInfos map[api.Name]hostInfo
 	hostKeys  map[api.Name]hostKeys
 	masters   map[api.Name]masterRecord
+	revoked   map[api.Name]revokedRecord
+	gossip    gossipRing
+	sealer    Sealer       // opens it; nil when this master has no key
 	health    healthRecord // of the hosts, as the leader last saw it
 	termBase  int64
+
+	events   map[string]storedEvent // by key in the store
+	eventSeq int64                  // grows with each
 
 	sealed  map[api.Key]sealedRecord // by key of the secret
 	sealSeq int64                    // grows when one changes
 
-	podSeq map[api.Name]int64 // grows when the pods of a host change
-	dirSeq int64              // grows when the directory may have changed
+	podSeq  map[api.Name]int64 // grows when the pods of a host change
+	signals *signals           // of hosts' streams
+	dirSeq  int64              // grows when the directory may have changed
 
-	history []change // the last historyLen, oldest first
-	lastSeq int64    // of the last change
-	changed chan struct{}
+	history  []change // oldest first; at least the last historyLen, and all after the revision complete
+	complete int64
+	lastSeq  int64 // of the last change
+	changed  chan struct{}
 }
 
 // podRecord is the status of one pod as its host last reported it. The uid tells a status from
@@ -58,19 +64,11 @@ type podRecord struct {
 type hostInfo struct {
 	Version  string        `json:"version,omitempty"`
 	Capacity api.Resources `json:"capacity"`
+	api.HostIPv6
 	api.HostOffer
 	Conditions []api.Condition `json:"conditions,omitempty"`
+	Gossip     int64           `json:"gossip,omitempty"` // as api.HostReport has it
 	Seen       time.Time       `json:"seen" doc:"When this was written; the host may have been seen since"`
-}
-
-// change is one event of the history: a resource that was put or deleted, or whose status is
-// another now. Object is without status; the reader adds that of its own time.
-type change struct {
-	Seq      int64
-	Revision int64
-	Key      api.Key
-	Deleted  bool
-	Object   api.Resource
 }
 
 func newCache() *cache {
@@ -84,18 +82,21 @@ func (c *cache) resetLocked() {
 	for _, k := range api.Kinds() {
 		c.objects[k] = map[api.Key]api.Resource{}
 	}
-	c.byHost = map[api.Name]map[api.Key]*api.Pod{}
+	c.byHost, c.leased = map[api.Name]map[api.Key]*api.Pod{}, map[api.Name]int{}
 	c.statuses = map[api.Key]podRecord{}
-	c.table = podTable{at: map[api.Key]int{}}
+	c.table.reset()
 	c.endpoints = map[api.Name]api.HostEndpoints{}
 	c.hostInfos = map[api.Name]hostInfo{}
 	c.hostKeys = map[api.Name]hostKeys{}
 	c.masters, c.health, c.termBase = map[api.Name]masterRecord{}, healthRecord{}, 0
+	c.revoked, c.gossip = map[api.Name]revokedRecord{}, gossipRing{}
+	c.events = map[string]storedEvent{}
 	c.sealed = map[api.Key]sealedRecord{}
 	c.sealSeq++
 	if c.podSeq == nil { // it only grows, also when all is read anew
-		c.podSeq = map[api.Name]int64{}
+		c.podSeq, c.signals = map[api.Name]int64{}, &signals{by: map[api.Name]chan struct{}{}}
 	}
+	c.signals.wakeAll()
 	c.history = nil
 	c.lastSeq++ // readers that are in the middle of the old history find that they have lost it
 	c.dirSeq++
@@ -112,7 +113,7 @@ func (c *cache) fill(items []store.Item, revision int64) error {
 		}
 	}
 	c.history = nil
-	c.revision, c.synced = revision, true
+	c.revision, c.complete, c.synced = revision, revision, true
 	c.version++
 	c.wakeLocked()
 	return nil
@@ -159,19 +160,32 @@ func (c *cache) applyLocked(e store.Event) error {
 		c.dirSeq++
 		return set(c.endpoints, host, e)
 	case hostInfoPrefix:
+		before := c.hostInfos[host].HostIPv6
 		if err := set(c.hostInfos, host, e); err != nil {
 			return err
+		}
+		if !reflect.DeepEqual(c.hostInfos[host].HostIPv6, before) {
+			c.dirSeq++
 		}
 		c.touchLocked(api.Key{Kind: api.KindHost, Name: host}, e.Revision)
 	case sealedPrefix:
 		project, name, _ := strings.Cut(rest, "/")
 		c.sealSeq++
+		c.signals.wakeAll()
 		return set(c.sealed, api.Key{Kind: api.KindSecret, Project: api.Name(project), Name: api.Name(name)}, e)
 	case hostKeyPrefix:
 		return set(c.hostKeys, host, e)
+	case eventPrefix:
+		return c.applyEventLocked(e)
 	case masterPrefix:
 		c.dirSeq++
 		return set(c.masters, host, e)
+	case revokedPrefix:
+		c.dirSeq++
+		return set(c.revoked, host, e)
+	case gossipKey + "/":
+		c.signals.wakeAll()
+		return c.setGossipLocked(e)
 	case termBaseKey + "/":
 		return c.setTermBaseLocked(e)
 	case healthKey + "/":
@@ -224,7 +238,9 @@ func (c *cache) indexLocked(key api.Key, old, now api.Resource) {
 		c.projectChangedLocked(key.Name)
 	}
 	if key.Kind != api.KindPod {
-		c.dirSeq++
+		if !control.SameEntry(old, now) {
+			c.dirSeq++
+		}
 		return
 	}
 	was, had := old.(*api.Pod)
@@ -236,14 +252,16 @@ func (c *cache) indexLocked(key api.Key, old, now api.Resource) {
 	}
 	if had {
 		delete(c.byHost[was.Spec.Host], key)
-		c.podSeq[was.Spec.Host]++
+		c.countLeasedLocked(was, -1)
+		c.podsChangedLocked(was.Spec.Host)
 	}
 	if has {
 		if c.byHost[is.Spec.Host] == nil {
 			c.byHost[is.Spec.Host] = map[api.Key]*api.Pod{}
 		}
 		c.byHost[is.Spec.Host][key] = is
-		c.podSeq[is.Spec.Host]++
+		c.countLeasedLocked(is, 1)
+		c.podsChangedLocked(is.Spec.Host)
 	}
 	// The directory leaves out the endpoints of pods that are being deleted.
 	if !has || is.Metadata.Deleting != (had && was.Metadata.Deleting) {
@@ -251,33 +269,11 @@ func (c *cache) indexLocked(key api.Key, old, now api.Resource) {
 	}
 }
 
-// touchLocked notes that the status of a resource is another.
-func (c *cache) touchLocked(key api.Key, revision int64) {
-	if r := c.objects[key.Kind][key]; r != nil {
-		c.noteLocked(change{Revision: revision, Key: key, Object: r})
-	}
-}
-
-func (c *cache) noteLocked(ch change) {
-	c.lastSeq++
-	ch.Seq = c.lastSeq
-	c.history = append(c.history, ch)
-	if len(c.history) > 2*historyLen { // trimmed in steps, so that a change costs no copy
-		c.history = append([]change(nil), c.history[len(c.history)-historyLen:]...)
-	}
-}
-
-// touch notes that the status of resources is another for a reason outside the store: time.
-func (c *cache) touch(keys []api.Key) {
-	if len(keys) == 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, k := range keys {
-		c.touchLocked(k, c.revision)
-	}
-	c.wakeLocked()
+// filled tells whether the store has been read.
+func (c *cache) filled() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.synced
 }
 
 // wait blocks until the cache has the revision: what was written is then read.
@@ -295,90 +291,4 @@ func (c *cache) wait(ctx context.Context, revision int64) error {
 			return fmt.Errorf("waiting for revision %d: %w", revision, ctx.Err())
 		}
 	}
-}
-
-// since gives the changes after a place in the history, and a channel that closes when there are
-// more. ok is false when the history no longer reaches back that far.
-func (c *cache) since(seq int64) (changes []change, more <-chan struct{}, ok bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	behind := c.lastSeq - seq
-	if behind > int64(len(c.history)) {
-		return nil, nil, false
-	}
-	return c.history[int64(len(c.history))-behind:], c.changed, true
-}
-
-// place gives the place in the history right after a revision.
-func (c *cache) place(revision int64) (seq int64, ok bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if revision > c.revision {
-		return 0, false
-	}
-	if revision == c.revision {
-		return c.lastSeq, true
-	}
-	for i, ch := range c.history {
-		if ch.Revision > revision {
-			// Only when an older change is kept too is it sure that nothing between is lost.
-			return ch.Seq - 1, i > 0
-		}
-	}
-	return c.lastSeq, len(c.history) > 0
-}
-
-// get finds a resource, without its status.
-func (c *cache) get(key api.Key) (api.Resource, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	r, ok := c.objects[key.Kind][key]
-	return r, ok
-}
-
-func (c *cache) has(key api.Key) bool {
-	_, ok := c.get(key)
-	return ok
-}
-
-// list gives the resources of a kind, in one project when it is named, sorted by key.
-func (c *cache) list(kind api.Kind, project api.Name) []api.Resource {
-	out, _ := c.listAt(kind, project)
-	return out
-}
-
-// listAt gives also the revision that the list is of.
-func (c *cache) listAt(kind api.Kind, project api.Name) ([]api.Resource, int64) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.listLocked(kind, project), c.revision
-}
-
-func (c *cache) listLocked(kind api.Kind, project api.Name) []api.Resource {
-	var out []api.Resource
-	for key, r := range c.objects[kind] {
-		if project == "" || key.Project == project {
-			out = append(out, r)
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Resource) int {
-		x, y := a.Head().Metadata, b.Head().Metadata
-		return cmp.Or(cmp.Compare(x.Project, y.Project), cmp.Compare(x.Name, y.Name))
-	})
-	return out
-}
-
-// all gives everything that is wanted, in the order in which resources depend on each other, and
-// the place in the history and the revision that follow it.
-func (c *cache) all(want func(api.Key) bool) (found []api.Resource, seq, revision int64) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, kind := range api.Kinds() {
-		for _, r := range c.listLocked(kind, "") {
-			if want(r.Head().Key()) {
-				found = append(found, r)
-			}
-		}
-	}
-	return found, c.lastSeq, c.revision
 }

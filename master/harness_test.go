@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type cluster struct {
 	m     *Master
 	store store.Store
 	ca    *pki.CA
+	key   seal.Key // of secrets
 	url   string
 	token string
 	log   *syncBuffer
@@ -64,7 +66,7 @@ func startOver(t *testing.T, s store.Store) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := startNamed(t, s, ca, "m1", pki.NewSecret(), nil)
+	c := startNamed(t, s, ca, seal.NewKey(), "m1", pki.NewSecret(), nil)
 	c.until("a leader", func() bool { return c.m.term() != 0 })
 	return c
 }
@@ -72,21 +74,21 @@ func startOver(t *testing.T, s store.Store) *cluster {
 // another starts a second master of the same cluster, over a store.
 func (c *cluster) another(name string, s store.Store) *cluster {
 	c.t.Helper()
-	other := startNamed(c.t, s, c.ca, name, c.token, nil)
+	other := startNamed(c.t, s, c.ca, c.key, name, c.token, nil)
 	other.until("the store to be read", func() bool { return other.m.cache.wait(c.t.Context(), 0) == nil })
 	return other
 }
 
-func startNamed(t *testing.T, s store.Store, ca *pki.CA, name, token string, kit func() (api.MasterKit, error)) *cluster {
+func startNamed(t *testing.T, s store.Store, ca *pki.CA, key seal.Key, name, token string, kit func() (api.MasterKit, error)) *cluster {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cert := ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")})
-	c := &cluster{t: t, store: s, ca: ca, url: "https://" + l.Addr().String(), token: token, log: &syncBuffer{}}
+	c := &cluster{t: t, store: s, ca: ca, key: key, url: "https://" + l.Addr().String(), token: token, log: &syncBuffer{}}
 	c.m, err = New(Config{
-		Secrets: seal.NewKey(), Name: name, Kit: kit, Version: "test", Listener: l, CA: ca,
+		Secrets: key, Name: name, Kit: kit, Version: "test", Listener: l, CA: ca,
 		TLS: pki.ServerConfig(cert, ca.Cert), AgentTLS: pki.ClientConfig(cert, ca.Cert),
 		People: []Person{{Name: "ann", TokenHash: pki.HashSecret(c.token)}},
 	}, s, slog.New(slog.NewTextHandler(c.log, nil)))
@@ -105,14 +107,14 @@ func startNamed(t *testing.T, s store.Store, ca *pki.CA, name, token string, kit
 	return c
 }
 
-// until waits for a condition; the test's own time limit ends a wait that is in vain.
+// until waits for a condition; the test's own time limit ends a wait that is in vain. It looks less often than a person may ask.
 func (c *cluster) until(what string, ok func() bool) {
 	c.t.Helper()
 	for !ok() {
 		if c.t.Context().Err() != nil {
 			c.t.Fatalf("no %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(15 * time.Millisecond)
 	}
 }
 
@@ -215,8 +217,14 @@ func read[T any](t *testing.T, a answer) T {
 // stream opens a stream that ends with the test, line by line.
 func (u *user) stream(path string) *lines {
 	u.c.t.Helper()
+	return u.streamWith(nil, path)
+}
+
+// streamWith opens a stream by a request that has further headers.
+func (u *user) streamWith(header http.Header, path string) *lines {
+	u.c.t.Helper()
 	ctx, cancel := context.WithCancel(u.c.t.Context())
-	resp, err := u.request(ctx, nil, "GET", path, nil)
+	resp, err := u.request(ctx, header, "GET", path, nil)
 	if err != nil {
 		cancel()
 		u.c.t.Fatal(err)
@@ -310,7 +318,7 @@ func project(name string) *api.Project {
 	return p
 }
 
-// stored gives everything in the store but the leader's record and tokens, as one text.
+// stored gives everything in the store as one text, but what is written only for its revision, and events, which outlive what they tell of.
 func (c *cluster) stored() string {
 	c.t.Helper()
 	items, _, err := c.store.List(c.t.Context(), "")
@@ -319,6 +327,9 @@ func (c *cluster) stored() string {
 	}
 	var b bytes.Buffer
 	for _, it := range items {
+		if it.Key == freshKey || strings.HasPrefix(it.Key, eventPrefix) {
+			continue
+		}
 		b.WriteString(it.Key + " " + string(it.Value) + "\n")
 	}
 	return b.String()

@@ -84,7 +84,13 @@ func (m *Master) tellHealth(ctx context.Context, lead store.Lead, v *view) {
 	if maps.Equal(was.Silent, rec.Silent) && maps.Equal(was.Failed, rec.Failed) {
 		return
 	}
-	_, err := m.txn(ctx, store.Op{Key: healthKey, Value: mustJSON(rec), If: store.Any}, lead.Fence)
+	ops := []store.Op{{Key: healthKey, Value: mustJSON(rec), If: store.Any}, lead.Fence}
+	for _, e := range hostEvents(was, rec) {
+		if len(ops) < 4*maxBatch { // when all hosts vanish at once, some tell it
+			ops = append(ops, m.cache.eventOp(e))
+		}
+	}
+	_, err := m.txn(ctx, ops...)
 	if err != nil && !errors.Is(err, store.ErrConflict) && ctx.Err() == nil {
 		m.log.Warn("telling the other masters how the hosts are", "error", err)
 	}

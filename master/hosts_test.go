@@ -3,6 +3,8 @@ package master
 import (
 	"net/http"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,7 +37,7 @@ func (d *desire) until(what string, ok func(api.Desired) bool) {
 // tell reports and wants a yes.
 func (u *user) tell(r api.HostReport) {
 	u.c.t.Helper()
-	u.must("PUT", "/v1/hosts/"+string(u.name)+"/report", r, http.StatusNoContent)
+	u.must("PUT", "/v1/hosts/"+string(u.name)+"/report", r, http.StatusOK)
 }
 
 // running says that a pod runs on the host and serves at a port.
@@ -253,4 +255,32 @@ func TestOffersOfHosts(t *testing.T) {
 	d.until("the pod", func(d api.Desired) bool { return len(d.Pods) == 1 })
 	r.VolumeClasses = []api.Name{"No Name"}
 	h1.must("PUT", "/v1/hosts/h1/report", r, http.StatusUnprocessableEntity)
+}
+
+// A host's IPv6 address is what its agent says; every host hears of it.
+func TestIPv6OfHosts(t *testing.T) {
+	c := startCluster(t)
+	ann, h1, h2 := c.ann(), c.join("h1", "10.0.0.1"), c.join("h2", "10.0.0.2")
+	h2.tell(h2.report())
+	d := h2.desire()
+	r := h1.report()
+	for _, at := range []string{"2001:db8::1", "2001:db8::2"} {
+		r.IPv6 = netip.MustParseAddr(at)
+		r.AlsoIPv6 = []netip.Addr{r.IPv6.Next(), r.IPv6.Prev()}
+		h1.tell(r)
+		d.until("the host's IPv6 address "+at, func(d api.Desired) bool {
+			return slices.ContainsFunc(d.Directory.Hosts, func(h api.HostEntry) bool {
+				return h.Name == "h1" && reflect.DeepEqual(h.HostIPv6, r.HostIPv6)
+			})
+		})
+		if h := read[api.Host](t, ann.must("GET", "/v1/hosts/h1", nil, 200)); !reflect.DeepEqual(h.Status.HostIPv6, r.HostIPv6) {
+			t.Errorf("the host's status is %+v", h.Status)
+		}
+	}
+	for _, bad := range []string{"fe80::1", "::1", "192.0.2.1", "::ffff:192.0.2.1", "fd67:6561:7200::a7f:2", "2001:db8::1%eth0"} {
+		for _, said := range []api.HostIPv6{{IPv6: netip.MustParseAddr(bad)}, {AlsoIPv6: []netip.Addr{netip.MustParseAddr(bad)}}} {
+			r.HostIPv6 = said
+			h1.must("PUT", "/v1/hosts/h1/report", r, http.StatusUnprocessableEntity)
+		}
+	}
 }

@@ -16,10 +16,12 @@ const (
 	hostInfoPrefix  = "hostinfo/"  // + HOST: hostInfo
 	hostKeyPrefix   = "hostkey/"   // + HOST: hostKeys
 	sealedPrefix    = "sealed/"    // + PROJECT/NAME: sealedRecord
+	revokedPrefix   = "revoked/"   // + HOST: revokedRecord
 	tokenPrefix     = "token/"     // + ID: tokenRecord
+	pendingPrefix   = "pending/"   // + NAME: pendingRecord
 	masterPrefix    = "master/"    // + NAME: masterRecord
 	oncePrefix      = "once/"      // + hash of caller and key: onceRecord
-	gossipKey       = "gossipkey"  // 32 bytes
+	gossipKey       = "gossipkey"  // storedRing
 	healthKey       = "health"     // healthRecord
 	freshKey        = "fresh"      // written only for its revision
 	termBaseKey     = "termbase"   // a number that is added to all terms, since a restore

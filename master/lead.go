@@ -2,7 +2,6 @@ package master
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -18,10 +17,13 @@ import (
 const (
 	// controlPeriod is how often the controllers look without a change: leases run out by time.
 	controlPeriod = time.Second
-	controlSettle = 10 * time.Millisecond
-	// maxBatch is how many actions are written at once. Each is at most four operations, and an
+	controlGap    = 10 * time.Millisecond
+	// controlRest is how many times longer than a plan took the next one waits: in a large cluster under many changes,
+	// requests come first.
+	controlRest = 4
+	// maxBatch is how many actions are written at once. Each is at most five operations and an event, and an
 	// outside etcd takes 128 in a transaction unless told otherwise.
-	maxBatch = 30
+	maxBatch = 20
 )
 
 // leadAgain leads whenever it can until ctx ends.
@@ -59,34 +61,50 @@ func (m *Master) leadOnce(ctx context.Context, lead store.Lead) {
 	m.pulses.restart()
 	m.lead.Store(&lead)
 	defer m.lead.Store(nil)
+	watcher.Go(func() { m.announce(ctx, lead.Term) })
 	m.log.Info("this master leads", "term", lead.Term)
 	var swept time.Time
 	var planned int64 // generation that had nothing to do
-	loop.Run(ctx, m.work, controlSettle, controlPeriod, func(ctx context.Context) {
-		if v := m.views.current(lead.Term); v.generation != planned {
+	moves := balancer{rests: control.NewRests(time.Now())}
+	loop.Run(ctx, m.work, controlGap, controlPeriod, func(ctx context.Context) {
+		start := time.Now()
+		v := m.views.current(lead.Term)
+		moves.rests.Look(v.View)
+		m.cache.signals.wake(m.pulses.overdue(m.cache.hostsWithSingletons())...)
+		if v.generation != planned {
 			m.tellHealth(ctx, lead, v)
-			if m.control(ctx, lead, v) {
+			actions := v.Plan(pki.NewUID)
+			spent := time.Since(start)
+			moves.rests.Note(v.Now, actions)
+			if m.control(ctx, lead, actions) {
 				planned = v.generation
 			}
+			loop.Sleep(ctx, controlRest*spent)
 		}
+		if v.generation == planned {
+			m.rebalance(ctx, lead, v, &moves)
+		}
+		m.sealKeys(ctx, lead)
+		m.turnKeys(ctx, lead)
 		if time.Since(swept) > time.Minute {
 			m.sweepTokens(ctx)
+			m.sweepPending(ctx)
+			m.sweepRevoked(ctx)
 			m.sweepOnce(ctx)
+			m.sweepEvents(ctx)
 			swept = time.Now()
 		}
 	})
 	m.log.Info("this master no longer leads", "term", lead.Term)
 }
 
-// control is one pass of the controllers: plan, then write what was planned. It is true when all
-// was as wanted: then there is nothing to plan until something changes.
-func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bool) {
-	actions := v.Plan(pki.NewUID)
+// control writes what was planned. It is true when all was as wanted: then there is nothing to plan until something changes.
+func (m *Master) control(ctx context.Context, lead store.Lead, actions []control.Action) (idle bool) {
 	if len(actions) == 0 {
 		return true
 	}
 	for len(actions) > 0 {
-		ops, n := batchOf(actions)
+		ops, n := batchOf(actions, m.recordOf)
 		if err := failpoint.Hit(failpoint.MasterPlanned); err != nil {
 			m.log.Warn("carrying out a plan", "error", err)
 			return false
@@ -95,7 +113,7 @@ func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bo
 		switch {
 		case errors.Is(err, store.ErrConflict):
 			m.work.Wake() // someone else wrote; plan again on what is there now
-			loop.Sleep(ctx, controlSettle)
+			loop.Sleep(ctx, controlGap)
 			return false
 		case err != nil:
 			m.log.Warn("carrying out a plan", "error", err)
@@ -119,11 +137,11 @@ func (m *Master) control(ctx context.Context, lead store.Lead, v *view) (idle bo
 }
 
 // batchOf gives the operations of as many of the first actions as go into one transaction, in
-// which no key may occur twice.
-func batchOf(actions []control.Action) (ops []store.Op, n int) {
+// which no key may occur twice, each with what tells of it.
+func batchOf(actions []control.Action, record func(control.Action) store.Op) (ops []store.Op, n int) {
 	used := map[string]bool{}
 	for n < len(actions) && n < maxBatch {
-		more := opsOf(actions[n])
+		more := append(opsOf(actions[n]), record(actions[n]))
 		if used[more[0].Key] {
 			break
 		}
@@ -139,43 +157,39 @@ func batchOf(actions []control.Action) (ops []store.Op, n int) {
 // opsOf gives the writes of one action. What belongs to a resource goes with it.
 func opsOf(a control.Action) []store.Op {
 	h := a.Object.Head()
-	key := storeKey(h.Key())
-	if a.Op == control.Put {
-		data, err := encode(a.Object)
-		if err != nil { // api types always encode
-			return []store.Op{{Kind: store.Check, Key: key, If: h.Metadata.Revision}}
-		}
-		return []store.Op{{Key: key, Value: data, If: h.Metadata.Revision}}
+	switch a.Op {
+	case control.Put:
+		return []store.Op{putOf(a.Object, h.Metadata.Revision)}
+	case control.Rename:
+		return append([]store.Op{putOf(a.Object, store.Absent)}, removalOf(a.From, h.Metadata.Revision)...)
 	}
-	ops := []store.Op{{Kind: store.Delete, Key: key, If: h.Metadata.Revision}}
-	switch h.Kind {
+	return removalOf(h.Key(), h.Metadata.Revision)
+}
+
+// putOf writes a resource if the stored revision is the given one.
+func putOf(r api.Resource, revision int64) store.Op {
+	data, err := encode(r)
+	if err != nil { // api types always encode
+		return store.Op{Kind: store.Check, Key: storeKey(r.Head().Key()), If: revision}
+	}
+	return store.Op{Key: storeKey(r.Head().Key()), Value: data, If: revision}
+}
+
+// removalOf removes a resource if the stored revision is the given one.
+func removalOf(key api.Key, revision int64) []store.Op {
+	ops := []store.Op{{Kind: store.Delete, Key: storeKey(key), If: revision}}
+	switch key.Kind {
 	case api.KindPod:
-		ops = append(ops, erase(podStatusPrefix+string(h.Metadata.Project)+"/"+string(h.Metadata.Name)))
+		ops = append(ops, erase(podStatusPrefix+string(key.Project)+"/"+string(key.Name)))
+	case api.KindService:
+		ops = append(ops, store.Op{Kind: store.DeleteAll, Key: historyOf(key), If: store.Any})
 	case api.KindSecret:
-		ops = append(ops, erase(sealedKey(h.Key())))
+		ops = append(ops, erase(sealedKey(key)))
 	case api.KindHost:
-		name := string(h.Metadata.Name)
-		ops = append(ops, erase(endpointsPrefix+name), erase(hostInfoPrefix+name), erase(hostKeyPrefix+name))
+		ops = append(ops, expulsion(key.Name)...)
+		ops = append(ops, erase(hostInfoPrefix+string(key.Name)))
 	}
 	return ops
 }
 
 func erase(key string) store.Op { return store.Op{Kind: store.Delete, Key: key, If: store.Any} }
-
-// sweepTokens removes join tokens that can no longer be used.
-func (m *Master) sweepTokens(ctx context.Context) {
-	items, _, err := m.store.List(ctx, tokenPrefix)
-	if err != nil {
-		m.log.Warn("sweeping join tokens", "error", err)
-		return
-	}
-	for _, it := range items {
-		var t tokenRecord
-		if json.Unmarshal(it.Value, &t) == nil && time.Now().Before(t.Expires) {
-			continue
-		}
-		if _, err := m.store.Txn(ctx, store.Op{Kind: store.Delete, Key: it.Key, If: it.Revision}); err != nil {
-			m.log.Warn("sweeping join tokens", "error", err)
-		}
-	}
-}

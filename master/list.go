@@ -24,7 +24,8 @@ func listQuery() []queryParam {
 // list answers GET on a list. In a project that does not exist there is nothing to list.
 func (m *Master) list(kind api.Kind) func(*call) error {
 	return func(c *call) error {
-		if err := m.freshen(c); err != nil {
+		v, err := m.freshen(c)
+		if err != nil {
 			return err
 		}
 		project := c.name("project")
@@ -43,7 +44,7 @@ func (m *Master) list(kind api.Kind) func(*call) error {
 		items, next := all.page(from, q.limit)
 		out := api.List[api.Resource]{Revision: all.revision, Items: make([]api.Resource, len(items)), Remaining: len(all.items) - from - len(items)}
 		for i, r := range items {
-			out.Items[i] = m.withStatus(r)
+			out.Items[i] = m.withStatusOf(v, r)
 		}
 		if out.Remaining > 0 {
 			out.Continue = m.pages.keep(all, next, time.Now())

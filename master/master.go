@@ -92,20 +92,24 @@ type Master struct {
 	log     *slog.Logger
 	cache   *cache
 	pulses  *pulses
-	views   *views
-	deltas  *deltas
-	pages   pages
-	agents  *http.Client
-	router  *router
-	spec    []byte       // the OpenAPI document
-	seed    maphash.Seed // of the hashes of reports
 
-	lead     atomic.Pointer[store.Lead] // nil while another leads
-	work     loop.Kick                  // wakes the controllers
-	notice   loop.Kick                  // wakes the look at statuses
-	stopping chan struct{}              // closed when Run ends: streams end themselves
-	sessions atomic.Int64               // that are open
-	foresees chan struct{}              // a token: one plan of an apply is worked out at a time
+	confirmations *confirmations
+	views         *views
+	announcer     *announcer
+	pages         pages
+	agents        *http.Client
+	router        *router
+	spec          []byte       // the OpenAPI document
+	seed          maphash.Seed // of the hashes of reports
+
+	lead      atomic.Pointer[store.Lead] // nil while another leads
+	work      loop.Kick                  // wakes the controllers
+	notice    loop.Kick                  // wakes the look at statuses
+	announces loop.Kick                  // wakes the announcer of the directory
+	stopping  chan struct{}              // closed when Run ends: streams end themselves
+	sessions  atomic.Int64               // that are open
+	watches   atomic.Int64               // that are open
+	foresees  chan struct{}              // a token: one plan of an apply is worked out at a time
 }
 
 // New makes a master over a store. Run serves it.
@@ -125,10 +129,12 @@ func New(cfg Config, s store.Store, logger *slog.Logger) (*Master, error) {
 	if cfg.TokenLife == 0 {
 		cfg.TokenLife = 15 * time.Minute
 	}
-	m := &Master{cfg: cfg, store: s, log: logger, cache: newCache(), pulses: &pulses{}, deltas: &deltas{},
-		work: loop.NewKick(), notice: loop.NewKick(), stopping: make(chan struct{}), foresees: make(chan struct{}, 1), seed: maphash.MakeSeed()}
+	m := &Master{cfg: cfg, store: s, log: logger, cache: newCache(), pulses: &pulses{}, confirmations: newConfirmations(),
+		work: loop.NewKick(), notice: loop.NewKick(), announces: loop.NewKick(), stopping: make(chan struct{}), foresees: make(chan struct{}, 1), seed: maphash.MakeSeed()}
 	m.cluster, _ = s.(store.Cluster)
-	m.views = &views{cache: m.cache, pulses: m.pulses}
+	m.cache.sealer = cfg.Secrets
+	m.views = &views{cache: m.cache, pulses: m.pulses, stale: loop.NewKick()}
+	m.announcer = newAnnouncer(m.cache, m.views)
 	m.agents = m.agentClient()
 	auth := &authenticator{people: cfg.People, known: m.cache.keysOf, failures: &failures{}}
 	router, spec := newRouter(m.routes(), auth, logger, m.ready)
@@ -155,6 +161,7 @@ func (m *Master) Run(ctx context.Context) error {
 	group.Go(func() error { m.forward(ctx); return nil })
 	group.Go(func() error { m.leadAgain(ctx); return nil })
 	group.Go(func() error { m.tellStatuses(ctx); return nil })
+	group.Go(func() error { m.refresh(ctx); return nil })
 	group.Go(func() error { return m.introduce(ctx) })
 	group.Go(func() error { return m.serve(ctx, listener) })
 	m.log.Info("the master serves its API", "address", listener.Addr().String())
@@ -176,7 +183,7 @@ func (m *Master) listen() (net.Listener, error) {
 func (m *Master) serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler: m, TLSConfig: m.cfg.TLS, MaxHeaderBytes: maxHeader,
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: writeTime + 30*time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: log.New(quiet{m.log}, "", 0),
 	}
@@ -257,17 +264,36 @@ func (m *Master) forward(ctx context.Context) {
 		case <-changed:
 			m.work.Wake()
 			m.notice.Wake()
+			m.announces.Wake()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+const (
+	// noticeRest is how many times longer than a look at all statuses took the next one waits.
+	noticeRest = 9
+	// noticeIdle is how long no look is taken while nobody watches. The next one that does is told what has changed since.
+	noticeIdle = 30 * time.Second
+)
+
 // tellStatuses looks for statuses that have become others, for the watches.
 func (m *Master) tellStatuses(ctx context.Context) {
 	var d derived
-	loop.Run(ctx, m.notice, 20*time.Millisecond, time.Second, func(context.Context) {
-		m.cache.touch(d.changed(m.views.current(m.term())))
+	var looked time.Time
+	loop.Run(ctx, m.notice, 20*time.Millisecond, time.Second, func(ctx context.Context) {
+		if m.watches.Load() == 0 && time.Since(looked) < noticeIdle {
+			return
+		}
+		start := time.Now()
+		looked = start
+		v := m.views.recent(m.term())
+		m.cache.touch(d.changed(v))
+		loop.Sleep(ctx, noticeRest*time.Since(start))
+		if v.version != m.cache.versionNow() {
+			m.notice.Wake()
+		}
 	})
 }
 
@@ -281,6 +307,9 @@ func (m *Master) term() int64 {
 
 // ready waits a moment for the cache to be filled after a start.
 func (m *Master) ready(ctx context.Context) error {
+	if m.cache.filled() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	if m.cache.wait(ctx, 0) != nil {

@@ -128,15 +128,9 @@ func (m *Master) admitMaster(c *call) error {
 	if faults := masterFaults(&req); len(faults) > 0 {
 		return api.Invalid("the request to become a master", faults)
 	}
-	token, rec, err := m.redeemable(c.Context(), req.Token)
+	token, err := m.redeem(c, req.Token, forMasterToken, "master "+string(req.Name))
 	if err != nil {
-		if problemOf(err).Code == api.CodeUnauthorized {
-			return m.router.auth.failures.judge(remoteAddr(c.Request), err)
-		}
 		return err
-	}
-	if !rec.Master {
-		return api.Errorf(api.CodeForbidden, "this token lets a host join, not a master; make another: gear token create --master")
 	}
 	if m.cluster == nil || m.cfg.Kit == nil {
 		return api.Errorf(api.CodeInvalid, "the store is an etcd of your own: set up the new master with the same --etcd-endpoints and the files of %s", "/var/lib/gear/master")
@@ -149,7 +143,7 @@ func (m *Master) admitMaster(c *call) error {
 		return masterProblem(err)
 	}
 	// The token is used up last: until here nothing was handed over, and it can be tried again.
-	if _, err := m.store.Txn(c.Context(), store.Op{Kind: store.Delete, Key: token.Key, If: token.Revision}); err != nil {
+	if _, err := m.store.Txn(c.Context(), token.use("master "+string(req.Name))); err != nil {
 		return err
 	}
 	kit.Domain = m.cfg.Domain
@@ -181,12 +175,18 @@ func masterProblem(err error) error {
 	return err
 }
 
+// isMaster tells whether a master of the name is known.
+func (c *cache) isMaster(name api.Name) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	_, known := c.masters[name]
+	return known
+}
+
 // removeMaster answers DELETE /v1/masters/{name}.
 func (m *Master) removeMaster(c *call) error {
 	name := c.name("name")
-	m.cache.mu.RLock()
-	_, known := m.cache.masters[name]
-	m.cache.mu.RUnlock()
+	known := m.cache.isMaster(name)
 	if m.cluster != nil {
 		err := m.cluster.Remove(c.Context(), string(name))
 		if err != nil && !(known && errors.Is(err, store.ErrNotFound)) {
@@ -229,14 +229,4 @@ func (m *Master) masterRoutes() []route {
 		{method: "POST", path: "/v1/backup", who: forPeople, audit: true, summary: "Everything of the cluster, encrypted for an age key; application/octet-stream",
 			body: reflect.TypeFor[api.BackupRequest](), handle: m.backup},
 	}
-}
-
-// masterToken tells whether a token request is for a master; an empty body is for a host.
-func masterToken(body []byte) (bool, error) {
-	if len(body) == 0 {
-		return false, nil
-	}
-	var req api.TokenRequest
-	err := api.Decode(body, &req)
-	return req.Master, err
 }

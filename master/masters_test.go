@@ -2,7 +2,6 @@ package master
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -11,7 +10,9 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/freeport"
 	"gearmesh.dev/internal/pki"
+	"gearmesh.dev/internal/seal"
 	"gearmesh.dev/master/store"
 	"gearmesh.dev/master/store/etcd"
 	"gearmesh.dev/master/store/memory"
@@ -24,7 +25,7 @@ func TestAFollowerAnswersAsTheLeader(t *testing.T) {
 	leader := startOver(t, s)
 	follower := leader.another("m2", s)
 	h1 := leader.join("h1", "192.0.2.1")
-	h1.must("PUT", "/v1/hosts/h1/report", h1.report(), http.StatusNoContent)
+	h1.must("PUT", "/v1/hosts/h1/report", h1.report(), http.StatusOK)
 	ann := follower.ann()
 	state := func() api.HostState {
 		resp := ann.do("GET", "/v1/hosts/h1", nil)
@@ -53,10 +54,10 @@ func TestGrowing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := freeport.Row(t, 1)
 	first := startMember(t, ca, etcd.Config{Name: "m1", Address: netip.MustParseAddr("127.9.0.1"), PeerPort: port})
 	kit := func() (api.MasterKit, error) { return api.MasterKit{CA: string(ca.PEM()), CAKey: "the key"}, nil }
-	c := startNamed(t, first, ca, "m1", pki.NewSecret(), kit)
+	c := startNamed(t, first, ca, seal.NewKey(), "m1", pki.NewSecret(), kit)
 	c.until("a leader", func() bool { return c.m.term() != 0 })
 	ann := c.ann()
 	plain := read[api.JoinToken](t, ann.must("POST", "/v1/tokens", nil, http.StatusCreated))
@@ -110,14 +111,4 @@ func startMember(t *testing.T, ca *pki.CA, cfg etcd.Config) *etcd.Embedded {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
-}
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
 }

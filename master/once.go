@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"time"
 
 	"gearmesh.dev/api"
@@ -29,10 +29,22 @@ type onceRecord struct {
 	Request  string          `json:"request"` // hash of what was asked
 	Status   int             `json:"status"`
 	Result   string          `json:"result"`
-	Kind     api.Kind        `json:"kind"`
-	Object   json.RawMessage `json:"object"`             // as encode gives it
+	Kind     api.Kind        `json:"kind,omitempty"`
+	Object   json.RawMessage `json:"object,omitempty"`   // as encode gives it
 	Revision int64           `json:"revision,omitempty"` // of the object; 0: the record's own, they were written together
-	Made     time.Time       `json:"made"`
+	// Applied is what an apply did, instead of an object; what has no revision was written together with the record.
+	Applied []api.ResourceChange `json:"applied,omitempty"`
+	Made    time.Time            `json:"made"`
+}
+
+// recordOf notes what a request does to a resource.
+func recordOf(r api.Resource, result string) (onceRecord, error) {
+	object, err := encode(r)
+	record := onceRecord{Status: statusOf(result), Result: result, Kind: r.Head().Kind, Object: object}
+	if result == resultUnchanged {
+		record.Revision = r.Head().Metadata.Revision
+	}
+	return record, err
 }
 
 // onceCall is a request with a key, on its way.
@@ -62,13 +74,27 @@ func (m *Master) once(handle func(*call) error) func(*call) error {
 		if err == nil && done == nil {
 			c.Request = c.WithContext(context.WithValue(c.Context(), onceContext{}, o))
 			err = handle(c)
-			errors.As(err, &done)
+			done = m.overtaken(c, o, err)
 		}
 		if done == nil {
 			return err
 		}
 		return m.replay(c, o, done)
 	}
+}
+
+// overtaken gives what became of the same request by another master, or in another connection, while this one was on
+// its way. That may have been told by the store; or the request was refused for what the other has just done, such as
+// deleting what it was to delete.
+func (m *Master) overtaken(c *call, o *onceCall, err error) (done *doneBefore) {
+	if err == nil || errors.As(err, &done) {
+		return done
+	}
+	done, getErr := m.doneBefore(c.Context(), o)
+	if getErr != nil {
+		return nil // the request's own error says more
+	}
+	return done
 }
 
 // onceCall reads the header; nil without one.
@@ -118,6 +144,9 @@ func (m *Master) replay(c *call, o *onceCall, d *doneBefore) error {
 	if d.record.Request != o.request {
 		return api.Errorf(api.CodeConflict, "this %s was used for another request; take a new one", onceHeader)
 	}
+	if d.record.Applied != nil {
+		return answerApplied(c, d.record.Applied, d.item.Revision, false)
+	}
 	it := store.Item{Key: d.item.Key, Value: d.record.Object, Revision: d.record.Revision}
 	if it.Revision == 0 {
 		it.Revision = d.item.Revision
@@ -127,26 +156,20 @@ func (m *Master) replay(c *call, o *onceCall, d *doneBefore) error {
 		return err
 	}
 	c.object = r.Head().Key().String()
-	return m.written(c, d.record.Status, d.record.Result, r)
+	return m.written(c, false, d.record.Status, d.record.Result, r)
 }
 
-// commit writes what a request does to a resource, and with it that the request was carried out.
-func (m *Master) commit(ctx context.Context, r api.Resource, result string, ops ...store.Op) (int64, error) {
+// commit writes what a request does, and with it that the request was carried out: sent again later it must not find something
+// to do, also when it has found nothing now. It gives the revision, and 0 when there was nothing to write.
+func (m *Master) commit(ctx context.Context, record onceRecord, ops ...store.Op) (int64, error) {
 	o, ok := ctx.Value(onceContext{}).(*onceCall)
+	if !ok && !slices.ContainsFunc(ops, func(op store.Op) bool { return op.Kind != store.Check }) {
+		return 0, nil
+	}
 	if !ok {
 		return m.txn(ctx, ops...)
 	}
-	record := onceRecord{Request: o.request, Status: http.StatusOK, Result: result, Kind: r.Head().Kind, Made: time.Now().UTC()}
-	switch result {
-	case resultCreated:
-		record.Status = http.StatusCreated
-	case resultUnchanged:
-		record.Revision = r.Head().Metadata.Revision
-	}
-	var err error
-	if record.Object, err = encode(r); err != nil {
-		return 0, err
-	}
+	record.Request, record.Made = o.request, time.Now().UTC()
 	data, err := json.Marshal(record)
 	if err != nil {
 		return 0, err
@@ -162,16 +185,6 @@ func (m *Master) commit(ctx context.Context, r api.Resource, result string, ops 
 		}
 	}
 	return rev, err
-}
-
-// unchanged notes that a request was carried out that had nothing to write: sent again later, it must not find something.
-func (m *Master) unchanged(ctx context.Context, r api.Resource, result string) error {
-	if ctx.Value(onceContext{}) == nil {
-		return nil
-	}
-	h := r.Head()
-	_, err := m.commit(ctx, r, result, store.Op{Kind: store.Check, Key: storeKey(h.Key()), If: h.Metadata.Revision})
-	return err
 }
 
 // sweepOnce forgets old requests.

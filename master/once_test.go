@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -102,6 +103,57 @@ func TestOneKeyOverTwoMasters(t *testing.T) {
 			if a.status != http.StatusCreated || string(a.body) != string(answers[0].body) {
 				t.Errorf("got %d %s and %d %s", a.status, a.body, answers[0].status, answers[0].body)
 			}
+		}
+	}
+}
+
+// pausing is a store that does something else after it has been asked whether a request was carried out.
+type pausing struct {
+	store.Store
+	then func()
+}
+
+func (s *pausing) Get(ctx context.Context, key string) (store.Item, error) {
+	it, err := s.Store.Get(ctx, key)
+	if strings.HasPrefix(key, oncePrefix) && s.then != nil {
+		then := s.then
+		s.then = nil
+		then()
+	}
+	return it, err
+}
+
+// The other master carries the same request out between the question whether that was done and the request itself, which
+// then finds a world in which it would be refused.
+func TestOneKeyWhereTheOtherWasQuicker(t *testing.T) {
+	s := memory.New()
+	slow := &pausing{Store: s}
+	c := startOver(t, s)
+	d := c.another("m2", slow)
+	quick, late := c.ann(), d.ann()
+	quick.must("PUT", "/v1/projects/shop", project("shop"), http.StatusCreated)
+	alias := api.New(api.KindAlias).(*api.Alias)
+	alias.Metadata.Name, alias.Metadata.Project = "www", "shop"
+	alias.Spec = api.AliasSpec{Host: "www.example.com", Service: "web", Port: "http"}
+	made := read[api.Alias](t, quick.must("POST", "/v1/projects/shop/aliases", alias, http.StatusCreated))
+	changed := *alias
+	changed.Metadata.Revision, changed.Metadata.Labels = made.Metadata.Revision, map[string]string{"a": "b"}
+	const path = "/v1/projects/shop/aliases/www"
+	for _, ask := range []func(u *user) answer{
+		func(u *user) answer { return u.keyed("PUT", path, "replace", &changed) }, // refused: it has another revision by then
+		func(u *user) answer { // refused: it has another revision by then
+			next, at := changed, read[api.Alias](t, u.must("GET", path, nil, http.StatusOK)).Metadata.Revision
+			next.Metadata.Revision, next.Metadata.Labels = at, map[string]string{"a": "c"}
+			return u.keyed("POST", "/v1/apply", "apply", applyOf(&next))
+		},
+		func(u *user) answer { return u.keyed("DELETE", path, "delete", nil) }, // refused: it is gone
+		func(u *user) answer { return u.keyed("POST", "/v1/projects/shop/aliases", "create", alias) },
+	} {
+		var first answer
+		slow.then = func() { first = ask(quick) }
+		again := ask(late)
+		if first.status/100 != 2 || again.status != first.status || string(again.body) != string(first.body) || again.header.Get(resultHeader) != first.header.Get(resultHeader) {
+			t.Errorf("first %d %s\nagain %d %s", first.status, first.body, again.status, again.body)
 		}
 	}
 }

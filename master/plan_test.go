@@ -11,7 +11,7 @@ import (
 	"gearmesh.dev/unitgen"
 )
 
-func planOf(resources ...api.Resource) api.ApplyRequest {
+func applyOf(resources ...api.Resource) api.ApplyRequest {
 	return api.ApplyRequest{Resources: resources}
 }
 
@@ -38,7 +38,7 @@ func TestPlanOfAnApply(t *testing.T) {
 	ann := c.ann()
 	plan := func(list ...api.Resource) api.ApplyPlan {
 		t.Helper()
-		return read[api.ApplyPlan](t, ann.must("POST", "/v1/plan", planOf(list...), http.StatusOK))
+		return read[api.ApplyPlan](t, ann.must("POST", "/v1/plan", applyOf(list...), http.StatusOK))
 	}
 	before := c.stored()
 
@@ -123,25 +123,31 @@ func TestPlanRefusesWhatApplyRefuses(t *testing.T) {
 		status int
 		words  string
 	}{
-		"nothing":      {planOf(), 422, "resources"},
+		"nothing":      {applyOf(), 422, "resources"},
 		"no kind":      {`{"resources":[{}]}`, 422, "resources[0].kind"},
-		"a pod":        {planOf(pod), 422, "cannot be applied"},
+		"a pod":        {applyOf(pod), 422, "cannot be applied"},
 		"a typo":       {`{"resources":[{"kind":"Project","metadata":{"name":"a"},"spek":{}}]}`, 422, "resources[0].spek"},
 		"a key twice":  {`{"resources":[{"kind":"Project","metadata":{"name":"a","name":"b"}}]}`, 422, "given twice"},
-		"one twice":    {planOf(project("a"), project("a")), 422, "is given twice"},
-		"no project":   {planOf(web("nope", "web")), 422, "there is no project nope"},
-		"its policy":   {planOf(privileged), 422, "policy"},
-		"old revision": {planOf(stale), 409, "not 999"},
-		"a host":       {planOf(host), 404, "gear join"},
+		"one twice":    {applyOf(project("a"), project("a")), 422, "is given twice"},
+		"no project":   {applyOf(web("nope", "web")), 422, "there is no project nope"},
+		"its policy":   {applyOf(privileged), 422, "policy"},
+		"old revision": {applyOf(stale), 409, "not 999"},
+		"a host":       {applyOf(host), 404, "gear join"},
 	}
+	before := c.stored()
 	for name, tt := range tests {
-		if a := ann.must("POST", "/v1/plan", tt.body, tt.status); !strings.Contains(string(a.body), tt.words) {
-			t.Errorf("%s: %s lacks %q", name, a.body, tt.words)
+		for _, path := range []string{"/v1/plan", "/v1/apply", "/v1/apply?dryRun=1"} {
+			if a := ann.must("POST", path, tt.body, tt.status); !strings.Contains(string(a.body), tt.words) {
+				t.Errorf("%s: %s: %s lacks %q", path, name, a.body, tt.words)
+			}
 		}
+	}
+	if c.stored() != before {
+		t.Error("something was stored")
 	}
 	project := project("shop")
 	project.Spec.Policy = api.PolicyPrivileged
-	p := read[api.ApplyPlan](t, ann.must("POST", "/v1/plan", planOf(privileged, project), http.StatusOK))
+	p := read[api.ApplyPlan](t, ann.must("POST", "/v1/plan", applyOf(privileged, project), http.StatusOK))
 	if len(p.Resources) != 2 || p.Resources[0].Result != api.ResultConfigured {
 		t.Errorf("with its project's new policy: %+v", p.Resources)
 	}
@@ -152,7 +158,7 @@ func TestPlanHasUnits(t *testing.T) {
 	c.m.cfg.Units = unitgen.Changes
 	svc := web("shop", "web")
 	svc.Spec.Containers[0].Resources.Memory = 64 << 20
-	p := read[api.ApplyPlan](t, c.ann().must("POST", "/v1/plan", planOf(svc), http.StatusOK))
+	p := read[api.ApplyPlan](t, c.ann().must("POST", "/v1/plan", applyOf(svc), http.StatusOK))
 	want := []api.UnitChange{{Project: "shop", Service: "web", Unit: `gear-shop-web\x2dpod.slice`, Change: "changed", Diff: "+MemoryMax=67108864\n"}}
 	if diff := cmp.Diff(want, p.Units); diff != "" {
 		t.Error(diff)

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -11,7 +12,8 @@ import (
 // TestPodTable holds the table to a plain map through random changes.
 func TestPodTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		table, want := podTable{at: map[api.Key]int{}}, map[api.Key]api.UID{}
+		table, want := &podTable{}, map[api.Key]api.UID{}
+		table.reset()
 		names := rapid.SampledFrom([]api.Name{"a", "b", "c", "d"})
 		uids := rapid.SampledFrom([]api.UID{"one", "two"})
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {
@@ -31,7 +33,10 @@ func TestPodTable(t *testing.T) {
 					t.Fatalf("%s has the status of another", p.Key())
 				}
 			}
-			if len(table.all()) != len(want) || len(table.at) != len(want) {
+			if got := table.copied(t, rapid.Bool().Draw(t, "two at a time")); !reflect.DeepEqual(got, append([]api.Pod{}, table.pods...)) {
+				t.Fatalf("the copy is %v, want %v", got, table.pods)
+			}
+			if len(table.pods) != len(want) || len(table.at) != len(want) {
 				t.Fatalf("%d pods at %d places, want %d", len(table.pods), len(table.at), len(want))
 			}
 			for key, uid := range want {
@@ -41,4 +46,21 @@ func TestPodTable(t *testing.T) {
 			}
 		}
 	})
+}
+
+// copied takes a copy, and checks that nothing has changed the one before. Another one may be taken between its two parts.
+func (t *podTable) copied(tt *rapid.T, another bool) []api.Pod {
+	from, draft := t.draft()
+	var was []api.Pod
+	if from != nil {
+		was = append(was, from.pods...)
+	}
+	if another {
+		t.finish(t.draft())
+	}
+	got := t.finish(from, draft)
+	if from != nil && !reflect.DeepEqual(append([]api.Pod{}, was...), append([]api.Pod{}, from.pods...)) {
+		tt.Fatal("a copy was changed after it was given")
+	}
+	return append([]api.Pod{}, got...)
 }

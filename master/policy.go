@@ -3,48 +3,91 @@ package master
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gearmesh.dev/api"
-	"gearmesh.dev/master/store"
 )
 
-// policyGuard refuses a service that asks for more than its project's policy allows, and a policy
-// that allows less than the project's services have. The ops make a write fail when the project
-// changes meanwhile.
-func (m *Master) policyGuard(ctx context.Context, load loader, r api.Resource) ([]store.Op, error) {
+// What a project allows its services: a policy, and a priority.
+
+// allowed refuses a service that goes beyond what its project allows, and a project that would allow less than its services have.
+func (b *batch) allowed(ctx context.Context, was, r api.Resource) error {
 	switch v := r.(type) {
 	case *api.Project:
-		if faults := policyFaults(v, m.cache.list(api.KindService, v.Metadata.Name)); len(faults) > 0 {
-			return nil, api.Invalid(v.Key().String(), faults)
+		if old, ok := was.(*api.Project); ok && stricter(old, v) {
+			return b.obeyed(ctx, v)
 		}
 	case *api.Service:
-		key := api.Key{Kind: api.KindProject, Name: v.Metadata.Project}
-		p, err := load(ctx, key)
+		p, err := b.load(ctx, projectOf(v.Key()))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		policy := p.(*api.Project).Spec.Policy
-		if faults := policy.Refuses("spec", &v.Spec.PodTemplate); len(faults) > 0 {
-			for i := range faults {
-				faults[i].Message += fmt.Sprintf(" (spec.policy of %s)", key)
-			}
-			return nil, api.Invalid(v.Key().String(), faults)
+		var faults []api.Fault
+		for _, e := range excesses(p.(*api.Project), v) {
+			faults = append(faults, api.Fault{Field: e.Field, Message: fmt.Sprintf("%s (%s of %s)", e.Message, e.setting, p.Head().Key())})
 		}
-		return []store.Op{{Kind: store.Check, Key: storeKey(key), If: p.Head().Metadata.Revision}}, nil
+		if len(faults) > 0 {
+			return api.Invalid(v.Key().String(), faults)
+		}
 	}
-	return nil, nil
+	return nil
 }
 
-// policyFaults gives what services of a project have that its policy would not allow.
-func policyFaults(p *api.Project, services []api.Resource) []api.Fault {
+// excess is what a service has beyond what a setting of its project allows.
+type excess struct {
+	api.Fault
+	setting string
+}
+
+func excesses(p *api.Project, s *api.Service) []excess {
+	var out []excess
+	for _, f := range p.Spec.Policy.Refuses("spec", &s.Spec.PodTemplate) {
+		out = append(out, excess{f, "spec.policy"})
+	}
+	if n := s.Spec.Placement.Priority; n > p.Spec.MaxPriority {
+		out = append(out, excess{api.Fault{Field: "spec.placement.priority", Message: fmt.Sprintf("is %d; at most %d is allowed here", n, p.Spec.MaxPriority)}, "spec.maxPriority"})
+	}
+	return out
+}
+
+// stricter tells whether a project allows less than before.
+func stricter(was, is *api.Project) bool {
+	return !is.Spec.Policy.Covers(was.Spec.Policy) || was.Spec.MaxPriority > is.Spec.MaxPriority
+}
+
+// obeyed refuses a project whose services have more than it would allow. The transaction holds that none of them has been written by
+// another master meanwhile; one that is written afterwards holds that the project is as it was when that was checked.
+func (b *batch) obeyed(ctx context.Context, p *api.Project) error {
+	revision, err := b.m.revisionNow(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.m.cache.wait(ctx, revision); err != nil {
+		return err
+	}
+	services, at := b.m.cache.listAt(api.KindService, p.Metadata.Name)
+	b.lists[api.Key{Kind: api.KindService, Project: p.Metadata.Name}] = at
+	if faults := disobedience(p, slices.DeleteFunc(services, b.changes)); len(faults) > 0 {
+		return api.Invalid(p.Key().String(), faults)
+	}
+	return nil
+}
+
+// changes tells whether a resource becomes another by the batch: then that is checked by itself.
+func (b *batch) changes(r api.Resource) bool {
+	return slices.ContainsFunc(b.wishes, func(w *wish) bool { return w.key() == r.Head().Key() && w.result != api.ResultUnchanged })
+}
+
+// disobedience gives what services of a project have that it would not allow.
+func disobedience(p *api.Project, services []api.Resource) []api.Fault {
 	var out []api.Fault
 	for _, r := range services {
 		s, ok := r.(*api.Service)
 		if !ok || s.Metadata.Deleting {
 			continue
 		}
-		for _, f := range p.Spec.Policy.Refuses("spec", &s.Spec.PodTemplate) {
-			out = append(out, api.Fault{Field: "spec.policy", Message: fmt.Sprintf("%s, %s: %s; change the service first", s.Key(), f.Field, f.Message)})
+		for _, e := range excesses(p, s) {
+			out = append(out, api.Fault{Field: e.setting, Message: fmt.Sprintf("%s, %s: %s; change the service first", s.Key(), e.Field, e.Message)})
 		}
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/master/store"
@@ -22,6 +23,8 @@ func problemOf(err error) *api.Error {
 		return api.Errorf(api.CodeTooLarge, "the request's body is over %d bytes", tooLarge.Limit)
 	case errors.Is(err, store.ErrConflict):
 		return api.Errorf(api.CodeConflict, "it has changed since it was read; read it again and retry")
+	case errors.Is(err, store.ErrTooLarge):
+		return api.Errorf(api.CodeTooLarge, "that is more than the store takes in one transaction: apply fewer resources at once, or raise --max-txn-ops and --max-request-bytes of an etcd cluster of your own")
 	case errors.Is(err, store.ErrFull):
 		return api.Errorf(api.CodeUnavailable, "the store is full and takes nothing new: delete what is not needed, or restart the masters with a larger --store-quota")
 	case errors.Is(err, store.ErrCorrupt):
@@ -40,7 +43,9 @@ func writeProblem(w http.ResponseWriter, e *api.Error) {
 	case api.CodeUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case api.CodeRateLimited:
-		w.Header().Set("Retry-After", "60")
+		if w.Header().Get("Retry-After") == "" {
+			again(w, time.Minute)
+		}
 	case api.CodeUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/master/control"
+	"gearmesh.dev/master/store"
 )
 
 func hostsNamed(names ...api.Name) []api.Host {
@@ -43,8 +45,10 @@ func TestLeasesRunOut(t *testing.T) {
 		good(true, false)
 		time.Sleep(leaseTime)
 		good(false, false)
-		if !p.note("b", nil, stamp{}) || p.note("b", nil, stamp{}) {
-			t.Error("coming back is news, a heartbeat is none")
+		for _, want := range []bool{true, false} {
+			if news, _ := p.note("b", nil, stamp{}); news != want {
+				t.Errorf("coming back is news, a heartbeat is none; got %v", news)
+			}
 		}
 		good(false, true)
 		p.restart()
@@ -98,6 +102,25 @@ func TestALostHostIsToldToWatches(t *testing.T) {
 	w.await(func(l line) bool { return l.Object.Metadata.Name == "h2" && l.Object.Status.State == api.HostReady })
 }
 
+// TestAWatchIsToldWhatChangedBeforeIt: nobody looks for changed statuses while nobody watches; who watches from a revision on is told of
+// those that changed after it.
+func TestAWatchIsToldWhatChangedBeforeIt(t *testing.T) {
+	c := startCluster(t)
+	h1, h2 := c.join("h1", "10.0.0.1"), c.join("h2", "10.0.0.2")
+	h1.tell(h1.report())
+	h2.tell(h2.report())
+	c.until("the host to be ready", func() bool {
+		return read[api.Host](t, c.ann().must("GET", "/v1/hosts/h2", nil, http.StatusOK)).Status.State == api.HostReady
+	})
+	seen := read[api.List[api.Host]](t, c.ann().must("GET", "/v1/hosts", nil, http.StatusOK)).Revision
+	c.m.pulses.mu.Lock() // as if the time had passed
+	c.m.pulses.since = time.Now().Add(-time.Hour)
+	c.m.pulses.last["h2"] = pulse{at: time.Now().Add(-time.Hour)}
+	c.m.pulses.mu.Unlock()
+	w := c.ann().stream(fmt.Sprintf("/v1/watch?kinds=hosts&revision=%d", seen))
+	w.await(func(l line) bool { return l.Object.Metadata.Name == "h2" && l.Object.Status.State == api.HostSuspect })
+}
+
 // TestAMasterThatDoesNotLead reads and writes for people, but leaves hosts and controllers to the leader.
 func TestAMasterThatDoesNotLead(t *testing.T) {
 	first := startCluster(t)
@@ -118,12 +141,15 @@ func TestBatchesKeepTheirOrder(t *testing.T) {
 		p.Metadata.Name, p.Metadata.Project = numbered("web", i+2), "shop"
 		actions = append(actions, control.Action{Op: control.Delete, Object: p})
 	}
-	ops, n := batchOf(actions)
-	if n != maxBatch || len(ops) != 2*maxBatch {
+	record := func(a control.Action) store.Op {
+		return store.Op{Key: "event/" + string(a.Object.Head().Metadata.Name)}
+	}
+	ops, n := batchOf(actions, record)
+	if n != maxBatch || len(ops) != 3*maxBatch {
 		t.Errorf("%d operations of %d actions", len(ops), n)
 	}
 	actions[3] = actions[1]
-	if _, n := batchOf(actions); n != 3 {
+	if _, n := batchOf(actions, record); n != 3 {
 		t.Errorf("a key stands twice in a batch of %d", n)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -27,10 +27,9 @@ func (m *Master) report(c *call) error {
 		return notLeading()
 	}
 	name := c.name("name")
-	mark := stamp{maphash.Bytes(m.seed, c.body), m.cache.podSeqOf(name)}
-	if m.pulses.renew(name, mark) { // most reports are heartbeats
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil
+	said := stamp{m.fingerprint(c.body), m.cache.podSeqOf(name)}
+	if m.pulses.renew(name, said) {
+		return m.acknowledge(c, lead, name, said.mark())
 	}
 	var r api.HostReport
 	if err := api.Decode(c.body, &r); err != nil {
@@ -52,14 +51,50 @@ func (m *Master) report(c *call) error {
 		if err != nil {
 			return err
 		}
-		if m.pulses.note(name, r.MeshDown, mark) {
+		news, ask := m.pulses.note(name, r.MeshDown, said)
+		if news {
 			m.work.Wake()
 			m.notice.Wake()
 		}
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil
+		m.cache.signals.wake(ask...)
+		return m.acknowledge(c, lead, name, said.mark())
 	}
 	return api.Errorf(api.CodeConflict, "the host's pods change all the time; report again")
+}
+
+// heartbeat answers PUT /v1/hosts/{name}/heartbeat/{mark}: what the host last reported holds. Most of what a master hears is this.
+func (m *Master) heartbeat(c *call) error {
+	lead := m.lead.Load()
+	if lead == nil {
+		return notLeading()
+	}
+	name := c.name("name")
+	hash, err := strconv.ParseUint(c.PathValue("mark"), markBase, 64)
+	if err != nil || !m.pulses.renew(name, stamp{hash, m.cache.podSeqOf(name)}) {
+		return api.Errorf(api.CodeConflict, "this master does not know the report that the mark stands for, or its pods have changed since; send the report")
+	}
+	return m.acknowledge(c, lead, name, "")
+}
+
+// markBase is the base of a mark, which is a report's hash as a number.
+const markBase = 36
+
+// mark gives what stands for a report.
+func (s stamp) mark() api.Name { return api.Name(strconv.FormatUint(s.hash, markBase)) }
+
+// fingerprint tells a report from one that says something else, without reading it. The revision that the host has is left
+// out: it grows with what any host is told, and nothing follows from it.
+func (m *Master) fingerprint(body []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	before, rest, ok := bytes.Cut(body, []byte(`"revision":`))
+	if ok {
+		rest = bytes.TrimLeft(rest, " 0123456789")
+	}
+	_, _ = h.Write(before) // it never fails
+	_ = h.WriteByte(0)
+	_, _ = h.Write(rest)
+	return h.Sum64()
 }
 
 // writeReport writes what is new, in transactions that an outside etcd takes.
@@ -90,18 +125,25 @@ func (m *Master) news(name api.Name, r *api.HostReport) [][]store.Op {
 		}
 		rec := podRecord{UID: p.UID, Status: p.Status}
 		if old, ok := c.statuses[key]; !ok || !sameJSON(old, rec) {
-			ops = append(ops, []store.Op{
+			news := []store.Op{
 				{Key: podStatusPrefix + string(p.Project) + "/" + string(p.Name), Value: mustJSON(rec), If: store.Any},
 				// A status must not outlive its pod.
 				{Kind: store.Check, Key: storeKey(key), If: pod.Metadata.Revision},
-			})
+			}
+			if old.UID != p.UID {
+				old.Status = api.PodStatus{}
+			}
+			for _, e := range foundOut(pod, old.Status, p.Status) {
+				news = append(news, c.eventOpLocked(e, time.Now()))
+			}
+			ops = append(ops, news)
 		}
 	}
 	endpoints, refused := ownEndpoints(c.byHost[name], c.addressOfLocked(name), r.Endpoints)
 	if old, ok := c.endpoints[name]; (!ok || endpoints.Seq >= old.Seq) && !sameJSON(old, endpoints) {
 		ops = append(ops, []store.Op{{Key: endpointsPrefix + string(name), Value: mustJSON(endpoints), If: store.Any}})
 	}
-	info := hostInfo{Version: r.Version, Capacity: r.Capacity, HostOffer: r.HostOffer, Conditions: conditions(r.Conditions, unknown, refused)}
+	info := hostInfo{Version: r.Version, Capacity: r.Capacity, HostIPv6: r.HostIPv6, HostOffer: r.HostOffer, Conditions: conditions(r.Conditions, unknown, refused), Gossip: r.Gossip}
 	old, ok := c.hostInfos[name]
 	old.Seen = time.Time{}
 	if !ok || !sameJSON(old, info) {
@@ -184,6 +226,10 @@ func reportFaults(name api.Name, r *api.HostReport) []api.Fault {
 	if r.Endpoints.Host != name && (r.Endpoints.Host != "" || len(r.Endpoints.Endpoints) > 0) {
 		add("endpoints.host", fmt.Errorf("is %q, but the path says %q", r.Endpoints.Host, name))
 	}
+	if r.Gossip < 0 {
+		add("gossip", fmt.Errorf("%d is no Seq; it is a number from 0", r.Gossip))
+	}
+	add("ipv6", r.HostIPv6.Validate())
 	add("maxPolicy", r.MaxPolicy.Validate())
 	if len(r.VolumeClasses) > maxClasses {
 		add("volumeClasses", fmt.Errorf("there are %d; a host may have %d", len(r.VolumeClasses), maxClasses))

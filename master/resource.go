@@ -1,22 +1,19 @@
 package master
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/internal/failpoint"
-	"gearmesh.dev/internal/pki"
 	"gearmesh.dev/master/store"
 )
 
-// maxAttempts is how often a write is tried again when someone else's came between reading and
-// writing. A caller who named a revision is told instead.
+// maxAttempts is how often a write is worked out anew when someone else's came between reading and writing. A caller who
+// named a revision is told then.
 const maxAttempts = 8
 
 // The values of the header Gear-Result.
@@ -72,183 +69,62 @@ func agree[T ~string](faults *[]api.Fault, field string, got *T, want T) {
 	}
 }
 
-// create answers POST on a list.
-func (m *Master) create(kind api.Kind) func(*call) error {
+// put answers PUT, which creates or replaces the spec and labels of what is there; and POST on a list, which only creates.
+func (m *Master) put(kind api.Kind) func(*call) error {
 	return func(c *call) error {
 		r, err := c.read(kind)
 		if err != nil {
 			return err
 		}
-		kept, err := m.seal(r)
+		dry, err := c.flag(dryRun)
 		if err != nil {
 			return err
 		}
-		stored, err := m.insert(c.Context(), r, kept...)
-		if errors.Is(err, store.ErrConflict) {
-			return api.Errorf(api.CodeExists, "there is a %s already; PUT replaces it", r.Head().Key())
-		}
+		w, err := m.newWish("", r)
 		if err != nil {
 			return err
 		}
-		return m.written(c, http.StatusCreated, resultCreated, stored)
-	}
-}
-
-// replace answers PUT: create, or replace the spec and labels of what is there.
-func (m *Master) replace(kind api.Kind) func(*call) error {
-	return func(c *call) error {
-		r, err := c.read(kind)
-		if err != nil {
-			return err
-		}
-		kept, err := m.seal(r)
-		if err != nil {
-			return err
-		}
+		w.make = c.Method == http.MethodPost
 		for range maxAttempts {
-			done, err := m.tryReplace(c, r, kept)
-			if done || !errors.Is(err, store.ErrConflict) || r.Head().Metadata.Revision != 0 {
+			err := m.tryPut(c.Context(), w, c.who.String(), dry)
+			if errors.Is(err, store.ErrConflict) {
+				continue // what it was worked out from has changed: it is worked out anew, and may be refused now
+			}
+			if err != nil {
 				return err
 			}
+			return m.written(c, dry, statusOf(string(w.result)), string(w.result), w.next)
 		}
-		return api.Errorf(api.CodeConflict, "%s is being changed by others all the time; try again", r.Head().Key())
+		return restless(w.key().String())
 	}
 }
 
-func (m *Master) tryReplace(c *call, r api.Resource, kept []store.Op) (done bool, err error) {
-	old, err := m.load(c.Context(), r.Head().Key())
-	if errors.Is(err, store.ErrNotFound) {
-		return m.replaceMissing(c, r, kept)
+func (m *Master) tryPut(ctx context.Context, w *wish, by string, dry bool) error {
+	b := m.newBatch(m.load)
+	b.by = by
+	if err := b.take(ctx, w); err != nil {
+		return err
 	}
+	if dry {
+		return nil
+	}
+	record, err := recordOf(w.next, string(w.result))
 	if err != nil {
-		return false, err
+		return err
 	}
-	next, changed, err := successor(old, r)
-	if err != nil {
-		return false, err
-	}
-	if !changed {
-		if err := m.unchanged(c.Context(), old, resultUnchanged); err != nil {
-			return false, err
-		}
-		return true, m.written(c, http.StatusOK, resultUnchanged, old)
-	}
-	guards, err := m.policyGuard(c.Context(), m.load, next)
-	if err != nil {
-		return false, err
-	}
-	stored, err := m.write(c.Context(), next, old.Head().Metadata.Revision, append(guards, kept...)...)
-	if err != nil {
-		return false, err
-	}
-	return true, m.written(c, http.StatusOK, resultConfigured, stored)
+	return b.store(ctx, record)
 }
 
-func (m *Master) replaceMissing(c *call, r api.Resource, kept []store.Op) (done bool, err error) {
-	if err := mayCreate(r.Head()); err != nil {
-		return false, err
-	}
-	stored, err := m.insert(c.Context(), r, kept...)
-	if err != nil {
-		return false, err
-	}
-	return true, m.written(c, http.StatusCreated, resultCreated, stored)
+// restless is the answer when others were quicker at each of several attempts.
+func restless(what string) error {
+	return api.Errorf(api.CodeConflict, "%s is being changed by others all the time; try again", what)
 }
 
-// mayCreate refuses a resource that is not there and that a PUT does not make.
-func mayCreate(h *api.Header) error {
-	switch {
-	case h.Kind == api.KindHost:
-		return api.Errorf(api.CodeNotFound, "there is no %s; a host comes by joining: gear token create, then gear join on the host", h.Key())
-	case h.Metadata.Revision != 0:
-		return api.Errorf(api.CodeConflict, "%s was read at revision %d and is gone now; leave metadata.revision out to create it", h.Key(), h.Metadata.Revision)
-	}
-	return nil
-}
+// removeNow is the query parameter that deletes a host at once.
+const removeNow = "now"
 
-// successor gives what a resource becomes by a person's PUT: what the master sets stays.
-func successor(old, wish api.Resource) (next api.Resource, changed bool, err error) {
-	was, want := old.Head(), wish.Head()
-	switch {
-	case want.Metadata.Revision != 0 && want.Metadata.Revision != was.Metadata.Revision:
-		return nil, false, api.Errorf(api.CodeConflict, "%s is at revision %d, not %d; read it again and apply your change to that",
-			was.Key(), was.Metadata.Revision, want.Metadata.Revision)
-	case want.Metadata.UID != "" && want.Metadata.UID != was.Metadata.UID:
-		return nil, false, api.Errorf(api.CodeConflict, "%s is another one now: its uid is %s, not %s", was.Key(), was.Metadata.UID, want.Metadata.UID)
-	case was.Metadata.Deleting:
-		return nil, false, api.Errorf(api.CodeConflict, "%s is being deleted; wait until it is gone", was.Key())
-	}
-	next = bare(wish)
-	labels := want.Metadata.Labels
-	next.Head().Metadata = was.Metadata
-	next.Head().Metadata.Labels = labels
-	if h, ok := next.(*api.Host); ok && !h.Spec.Address.IsValid() {
-		h.Spec.Address = old.(*api.Host).Spec.Address
-	}
-	before, err := encode(old)
-	if err != nil {
-		return nil, false, err
-	}
-	after, err := encode(next)
-	return next, !bytes.Equal(before, after), err
-}
-
-// insert writes a new resource, and what is kept beside it. One of a project needs the project, which must not be on its way
-// out; the transaction checks that it has not changed meanwhile.
-func (m *Master) insert(ctx context.Context, r api.Resource, kept ...store.Op) (api.Resource, error) {
-	r = newborn(r)
-	h := r.Head()
-	for range maxAttempts {
-		guards, err := m.projectGuard(ctx, m.load, h)
-		if err != nil {
-			return nil, err
-		}
-		// The guard is of a project read before this one: had it changed in between, the write would fail.
-		if _, err := m.policyGuard(ctx, m.load, r); err != nil {
-			return nil, err
-		}
-		stored, err := m.write(ctx, r, store.Absent, append(guards, kept...)...)
-		if !errors.Is(err, store.ErrConflict) {
-			return stored, err
-		}
-		if _, err := m.store.Get(ctx, storeKey(h.Key())); err == nil {
-			return nil, store.ErrConflict // it is the resource that exists, not the project that changed
-		}
-	}
-	return nil, store.ErrConflict
-}
-
-// newborn gives a resource as it is first stored.
-func newborn(r api.Resource) api.Resource {
-	r = bare(r)
-	m := &r.Head().Metadata
-	*m = api.Metadata{Name: m.Name, Project: m.Project, Labels: m.Labels, UID: pki.NewUID(), Created: time.Now().UTC().Truncate(time.Millisecond)}
-	return r
-}
-
-// loader reads a resource: from the store, or as it would be after a change.
-type loader func(ctx context.Context, key api.Key) (api.Resource, error)
-
-func (m *Master) projectGuard(ctx context.Context, load loader, h *api.Header) ([]store.Op, error) {
-	if !h.Kind.InProject() {
-		return nil, nil
-	}
-	key := api.Key{Kind: api.KindProject, Name: h.Metadata.Project}
-	p, err := load(ctx, key)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, api.Invalid(h.Key().String(), []api.Fault{{Field: "metadata.project",
-			Message: "there is no " + key.String() + "; apply a manifest with kind Project first"}})
-	case err != nil:
-		return nil, err
-	case p.Head().Metadata.Deleting:
-		return nil, api.Errorf(api.CodeConflict, "%s is being deleted; wait until it is gone", key)
-	}
-	return []store.Op{{Kind: store.Check, Key: storeKey(key), If: p.Head().Metadata.Revision}}, nil
-}
-
-// remove answers DELETE. An alias is gone at once; of the others something may run, so they are
-// marked, and the controllers end them.
+// remove answers DELETE. An alias and a secret are gone at once; of the others something may run, so they are marked, and
+// the controllers end them.
 func (m *Master) remove(kind api.Kind) func(*call) error {
 	return func(c *call) error {
 		key := api.Key{Kind: kind, Project: c.name("project"), Name: c.name("name")}
@@ -257,8 +133,19 @@ func (m *Master) remove(kind api.Kind) func(*call) error {
 		if err != nil {
 			return err
 		}
+		dry, err := c.flag(dryRun)
+		if err != nil {
+			return err
+		}
+		now, err := c.flag(removeNow)
+		if err != nil {
+			return err
+		}
+		if now {
+			c.why = "at once"
+		}
 		for range maxAttempts {
-			gone, err := m.tryRemove(c.Context(), key, revision)
+			gone, err := m.tryRemove(c.Context(), key, revision, now, dry)
 			switch {
 			case errors.Is(err, store.ErrNotFound):
 				return notFound(key)
@@ -267,56 +154,86 @@ func (m *Master) remove(kind api.Kind) func(*call) error {
 			case err != nil:
 				return err
 			}
-			return m.written(c, http.StatusOK, resultDeleted, gone)
+			return m.written(c, dry, http.StatusOK, resultDeleted, gone)
 		}
-		return api.Errorf(api.CodeConflict, "%s is being changed by others all the time; try again", key)
+		return restless(key.String())
 	}
 }
 
-// revision gives the query parameter, 0 when it is left out.
-func (c *call) revision() (int64, error) {
-	text := c.URL.Query().Get("revision")
+// revision gives the query parameter of this name.
+func (c *call) revision() (int64, error) { return c.number("revision") }
+
+// number reads a query parameter that is a whole number, 0 when it is left out.
+func (c *call) number(name string) (int64, error) {
+	text := c.URL.Query().Get(name)
 	if text == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
-		return 0, api.Errorf(api.CodeBadRequest, "revision %.40q is no whole number from 0", text)
+		return 0, api.Errorf(api.CodeBadRequest, "%s %.40q is no whole number from 0", name, text)
 	}
 	return n, nil
 }
 
-func (m *Master) tryRemove(ctx context.Context, key api.Key, revision int64) (api.Resource, error) {
-	old, err := m.load(ctx, key)
+func (m *Master) tryRemove(ctx context.Context, key api.Key, revision int64, now, dry bool) (api.Resource, error) {
+	gone, ops, err := m.removal(ctx, key, revision, now)
+	if err != nil || dry {
+		return gone, err
+	}
+	record, err := recordOf(gone, resultDeleted)
 	if err != nil {
 		return nil, err
 	}
-	at := old.Head().Metadata.Revision
-	if revision != 0 && revision != at {
-		return nil, api.Errorf(api.CodeConflict, "%s is at revision %d, not %d; look at it again", key, at, revision)
+	marked := ops[0].Kind == store.Check
+	if marked {
+		record.Revision = gone.Head().Metadata.Revision
 	}
-	if key.Kind == api.KindAlias {
-		old.Head().Metadata.Deleting = true
-		rev, err := m.commit(ctx, old, resultDeleted, store.Op{Kind: store.Delete, Key: storeKey(key), If: at})
-		old.Head().Metadata.Revision = rev
-		return old, err
-	}
-	if key.Kind == api.KindSecret {
-		return m.removeSecret(ctx, old, at)
-	}
-	if old.Head().Metadata.Deleting {
-		err = m.unchanged(ctx, old, resultDeleted)
-	} else {
-		old.Head().Metadata.Deleting = true
-		old, err = m.write(ctx, old, at)
-	}
+	rev, err := m.commit(ctx, record, ops...)
 	if err != nil {
 		return nil, err
+	}
+	if !marked {
+		gone.Head().Metadata.Revision = rev
 	}
 	if key.Kind == api.KindProject {
-		return old, m.removeServices(ctx, key.Name)
+		return gone, m.removeServices(ctx, key.Name)
 	}
-	return old, nil
+	return gone, nil
+}
+
+// removal gives a resource as the answer to its deletion has it, and what the deletion writes, its own op first: a check when it
+// is on its way out already.
+func (m *Master) removal(ctx context.Context, key api.Key, revision int64, now bool) (gone api.Resource, ops []store.Op, err error) {
+	gone, err = m.load(ctx, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	meta := &gone.Head().Metadata
+	if revision != 0 && revision != meta.Revision {
+		return nil, nil, api.Errorf(api.CodeConflict, "%s is at revision %d, not %d; look at it again", key, meta.Revision, revision)
+	}
+	own := store.Op{Kind: store.Put, Key: storeKey(key), If: meta.Revision}
+	if meta.Deleting {
+		own.Kind = store.Check
+	}
+	meta.Deleting = true
+	if h, ok := gone.(*api.Host); ok && now && !h.Spec.Expelled {
+		if m.cache.isMaster(key.Name) {
+			return nil, nil, api.Errorf(api.CodeConflict, "%s runs a master, which has the store and the CA's key: take that away first with gear master remove %s; if it was broken into, nothing of the cluster can be trusted any more", key, key.Name)
+		}
+		h.Spec.Expelled, own.Kind = true, store.Put
+		ops = expulsion(key.Name)
+	}
+	switch key.Kind {
+	case api.KindAlias:
+		own.Kind = store.Delete
+	case api.KindSecret:
+		own.Kind, ops, err = store.Delete, []store.Op{erase(sealedKey(key))}, m.inUse(key)
+	default:
+		own.Value, err = encode(gone)
+	}
+	return gone, append([]store.Op{own}, ops...), err
 }
 
 // removeServices marks all services of a project that is being deleted. No new ones can come:
@@ -325,7 +242,7 @@ func (m *Master) removeServices(ctx context.Context, project api.Name) error {
 	services := m.cache.list(api.KindService, project)
 	for _, s := range services {
 		for range maxAttempts {
-			_, err := m.tryRemove(ctx, s.Head().Key(), 0)
+			_, err := m.tryRemove(ctx, s.Head().Key(), 0, false, false)
 			if err == nil || errors.Is(err, store.ErrNotFound) {
 				break
 			}
@@ -346,29 +263,6 @@ func (m *Master) load(ctx context.Context, key api.Key) (api.Resource, error) {
 	return decode(key.Kind, it)
 }
 
-// write stores a resource if the stored revision is the given one, and waits until reads see it.
-func (m *Master) write(ctx context.Context, r api.Resource, revision int64, guards ...store.Op) (api.Resource, error) {
-	data, err := encode(r)
-	if err != nil {
-		return nil, err
-	}
-	own := store.Op{Key: storeKey(r.Head().Key()), Value: data, If: revision}
-	result := resultConfigured
-	switch {
-	case r.Head().Metadata.Deleting:
-		result = resultDeleted
-	case revision == store.Absent:
-		result = resultCreated
-	}
-	rev, err := m.commit(ctx, r, result, slices.Concat(guards, []store.Op{own})...)
-	if err != nil {
-		return nil, err
-	}
-	stored := bare(r)
-	stored.Head().Metadata.Revision = rev
-	return stored, nil
-}
-
 // txn writes to the store and waits until reads see it.
 func (m *Master) txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	rev, err := m.store.Txn(ctx, ops...)
@@ -387,17 +281,34 @@ func (m *Master) txn(ctx context.Context, ops ...store.Op) (int64, error) {
 // answer is "unavailable": a write that is sent again finds itself done.
 const readBack = 5 * time.Second
 
-// written answers a write with the resource as it is now.
-func (m *Master) written(c *call, status int, result string, r api.Resource) error {
+// written answers a write with the resource as it is now; a dry run, with what it would be but for what only storing gives it.
+func (m *Master) written(c *call, dry bool, status int, result string, r api.Resource) error {
 	c.result = result
+	if dry {
+		c.result = dryResult(result)
+		if r = bare(r); result == resultCreated {
+			r.Head().Metadata.UID, r.Head().Metadata.Created = "", time.Time{}
+		}
+	}
 	c.w.Header().Set(resultHeader, result)
 	return c.answer(status, m.withStatus(r))
+}
+
+// dryResult is what the audit record says of a call that has done nothing.
+func dryResult(result string) string { return "dry run: " + result }
+
+func statusOf(result string) int {
+	if result == resultCreated {
+		return http.StatusCreated
+	}
+	return http.StatusOK
 }
 
 // one answers GET on a resource.
 func (m *Master) one(kind api.Kind) func(*call) error {
 	return func(c *call) error {
-		if err := m.freshen(c); err != nil {
+		v, err := m.freshen(c)
+		if err != nil {
 			return err
 		}
 		key := api.Key{Kind: kind, Project: c.name("project"), Name: c.name("name")}
@@ -405,7 +316,7 @@ func (m *Master) one(kind api.Kind) func(*call) error {
 		if !ok {
 			return notFound(key)
 		}
-		return c.answer(http.StatusOK, m.withStatus(r))
+		return c.answer(http.StatusOK, m.withStatusOf(v, r))
 	}
 }
 

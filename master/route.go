@@ -68,9 +68,12 @@ type call struct {
 	body []byte
 	// spoke is when the last line of a stream was sent.
 	spoke time.Time
-	// object and result are for the audit record.
+	// object, result and why are for the audit record; why says of a refusal what the answer may not.
 	object string
 	result string
+	why    string
+	// again: the request only asks once more, and leaves no record.
+	again bool
 }
 
 // name gives a path value that the router has checked to be a name.
@@ -94,13 +97,14 @@ type router struct {
 	mux    *http.ServeMux
 	auth   *authenticator
 	log    *slog.Logger
-	audits *slog.Logger
+	audits *audits
 	// ready bounds how long a request waits for the cache to be filled after a start.
-	ready func(context.Context) error
+	ready  func(context.Context) error
+	limits *limits
 }
 
 func newRouter(routes []route, auth *authenticator, log *slog.Logger, ready func(context.Context) error) (*router, huma.API) {
-	r := &router{mux: http.NewServeMux(), auth: auth, log: log, audits: log.With("log", "audit"), ready: ready}
+	r := &router{mux: http.NewServeMux(), auth: auth, log: log, audits: newAudits(log), ready: ready, limits: newLimits()}
 	spec := newOpenAPI(r.mux)
 	for _, rt := range routes {
 		op := operation(rt, spec.OpenAPI().Components.Schemas)
@@ -160,9 +164,8 @@ func (r *router) serve(rt route, w http.ResponseWriter, req *http.Request) {
 		c.result = string(p.Code)
 		writeProblem(w, p)
 	}
-	if rt.audit {
-		r.audits.Info("call", "identity", c.who.String(), "from", remoteAddr(req).String(),
-			"route", rt.method+" "+rt.path, "object", c.objectName(), "result", c.result)
+	if rt.audit && !c.again {
+		r.audits.call(rt, c, err)
 	}
 }
 
@@ -195,9 +198,19 @@ func (r *router) carry(rt route, c *call) error {
 	if !rt.once && rt.method != http.MethodGet && c.Header.Get(onceHeader) != "" {
 		return api.Errorf(api.CodeBadRequest, "this request takes no %s: sent again, it would do something again", onceHeader)
 	}
+	if err := r.limits.call(c.who, time.Now()); err != nil {
+		again(c.w, time.Second)
+		return err
+	}
 	if c.body, err = readBody(rt, c); err != nil {
 		return err
 	}
+	leave, err := r.limits.work(c.Context(), rt, c.who)
+	if err != nil {
+		again(c.w, time.Second)
+		return err
+	}
+	defer leave()
 	if rt.prompt {
 		ctx, cancel := context.WithTimeout(c.Context(), answerTime)
 		defer cancel()
@@ -301,14 +314,17 @@ func (c *call) send(v any) error {
 	return c.sendLine(data)
 }
 
-func (c *call) sendLine(data []byte) error {
+// sendLine writes a line that comes in pieces.
+func (c *call) sendLine(pieces ...[]byte) error {
 	rc := http.NewResponseController(c.w)
 	if err := rc.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return err
 	}
 	c.spoke = time.Now()
-	if _, err := c.w.Write(append(data, '\n')); err != nil {
-		return err
+	for _, data := range append(pieces, []byte{'\n'}) {
+		if _, err := c.w.Write(data); err != nil {
+			return err
+		}
 	}
 	if err := rc.Flush(); err != nil {
 		return err

@@ -18,7 +18,7 @@ func (m *Master) routes() []route {
 		{method: "GET", path: "/openapi.json", who: forAnybody, summary: "This description", handle: m.openapi},
 		{method: "GET", path: "/v1/version", who: forAnybody, summary: "The master's version",
 			answer: reflect.TypeFor[version](), handle: m.version},
-		{method: "POST", path: "/v1/join", prompt: true, who: forAnybody, audit: true, summary: "Join the cluster with a token",
+		{method: "POST", path: "/v1/join", prompt: true, who: forAnybody, audit: true, summary: "Join the cluster with a token; 202 while a person has to approve it",
 			body: reflect.TypeFor[api.JoinRequest](), limit: 64 << 10, status: http.StatusCreated,
 			answer: reflect.TypeFor[api.Identity](), handle: m.join},
 		{method: "POST", path: "/v1/tokens", prompt: true, who: forPeople, audit: true, summary: "Make a token that lets one host join",
@@ -28,6 +28,11 @@ func (m *Master) routes() []route {
 				{"kinds", "some of projects,hosts,secrets,services,aliases,pods; all when left out"},
 				{"project", "only of this project"}, {"selector", selectorDoc},
 				{"revision", "changes after this revision; when left out: what is there, a sync event, then changes"}}},
+		{method: "GET", path: "/v1/events", who: forPeople, summary: "What happened, the oldest first", stream: true,
+			answer: reflect.TypeFor[api.Event](), handle: m.listEvents, query: []queryParam{
+				{"project", "only of this project"}, {"kind", "only of resources of this kind"}, {"name", "only of resources of this name"},
+				{"service", "only of this service and its pods"}, {"since", "only what happened not longer ago, such as 10m"},
+				{"follow", "1: wait for more; an event that happens again comes again, with its new count"}}},
 		{method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
 			answer: reflect.TypeFor[api.LogLine](), handle: m.logs, query: []queryParam{
 				{"service", "only of this service"}, {"pod", "only of this pod"}, {"follow", "1: wait for more"},
@@ -43,14 +48,19 @@ func (m *Master) routes() []route {
 			answer: reflect.TypeFor[api.Why](), handle: m.why},
 		{method: "GET", path: "/v1/hosts/{name}/desired", who: forHost, summary: "What the host should do, as a stream of patches", stream: true,
 			answer: reflect.TypeFor[api.Patch](), handle: m.desired},
-		{method: "PUT", path: "/v1/hosts/{name}/report", prompt: true, who: forHost, summary: "The state of the host; renews its lease",
-			body: reflect.TypeFor[api.HostReport](), limit: maxReport, status: http.StatusNoContent, handle: m.report},
+		{method: "PUT", path: "/v1/hosts/{name}/report", prompt: true, who: forHost, summary: "The state of the host; renews its lease, and those of the singletons that the answer names",
+			body: reflect.TypeFor[api.HostReport](), limit: maxReport, answer: reflect.TypeFor[api.ReportAnswer](), handle: m.report},
+		{method: "PUT", path: "/v1/hosts/{name}/heartbeat/{mark}", who: forHost, summary: "What the host reported last still holds; the same as sending it again. 204 when there is nothing new to say; 409 when the report must be sent whole",
+			answer: reflect.TypeFor[api.ReportAnswer](), handle: m.heartbeat},
 		{method: "POST", path: "/v1/hosts/{name}/certificate", prompt: true, who: forHost, audit: true, summary: "A fresh certificate",
 			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
 	}
 	routes = append(routes, m.sessionRoutes()...)
 	routes = append(routes, m.masterRoutes()...)
-	routes = append(routes, m.planRoutes()...)
+	routes = append(routes, m.pendingRoutes()...)
+	routes = append(routes, m.applyRoutes()...)
+	routes = append(routes, m.meshRoutes()...)
+	routes = append(routes, m.historyRoutes()...)
 	routes = append(routes, resourceRoutes[api.Project](m, api.KindProject)...)
 	routes = append(routes, resourceRoutes[api.Host](m, api.KindHost)...)
 	routes = append(routes, resourceRoutes[api.Service](m, api.KindService)...)
@@ -64,13 +74,18 @@ func (m *Master) routes() []route {
 func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	one, many := reflect.TypeFor[T](), reflect.TypeFor[api.List[T]]()
 	word, lists := kindWord(kind), plural(kind)
-	list, create, replace := m.list(kind), m.create(kind), m.replace(kind)
+	list, create, replace := m.list(kind), m.put(kind), m.put(kind)
 	switch kind {
 	case api.KindPod:
 		create = notByPeople("pods are made by the master, from services; change or create the service")
 		replace = create
 	case api.KindHost:
 		create = notByPeople("a host comes by joining: gear token create, then gear join on the host")
+	}
+	dry := queryParam{dryRun, dryRunDoc}
+	removal := []queryParam{{"revision", "only if the stored revision is this"}, dry}
+	if kind == api.KindHost {
+		removal = append(removal, queryParam{removeNow, "1: at once, as of a host that was broken into: its certificates are refused from now on, and its pods are replaced without waiting for it"})
 	}
 	fresh := []queryParam{{"fresh", "1: as of now, over all masters; needs a quorum. Left out: as this master knows it"}}
 	base := "/v1/" + lists
@@ -84,13 +99,12 @@ func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	return append(routes,
 		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: append(listQuery(), fresh...), handle: list},
 		route{method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
-			body: one, status: http.StatusCreated, answer: one, once: true, handle: m.once(create)},
+			body: one, status: http.StatusCreated, answer: one, once: true, query: []queryParam{dry}, handle: m.once(create)},
 		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},
 		route{method: "PUT", path: item, prompt: true, who: forPeople, audit: true, summary: "Create or replace a " + word,
-			body: one, answer: one, once: true, handle: m.once(replace)},
+			body: one, answer: one, once: true, query: []queryParam{dry}, handle: m.once(replace)},
 		route{method: "DELETE", path: item, prompt: true, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
-			once:  true,
-			query: []queryParam{{"revision", "only if the stored revision is this"}}, handle: m.once(m.remove(kind))})
+			once: true, query: removal, handle: m.once(m.remove(kind))})
 }
 
 // watchLine is event for OpenAPI, where the object's shape depends on its kind.

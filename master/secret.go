@@ -1,7 +1,6 @@
 package master
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 
@@ -79,18 +78,6 @@ func (m *Master) inUse(key api.Key) error {
 		}
 	}
 	return nil
-}
-
-// removeSecret deletes a secret at once.
-func (m *Master) removeSecret(ctx context.Context, old api.Resource, at int64) (api.Resource, error) {
-	key := old.Head().Key()
-	if err := m.inUse(key); err != nil {
-		return nil, err
-	}
-	old.Head().Metadata.Deleting = true
-	rev, err := m.commit(ctx, old, resultDeleted, store.Op{Kind: store.Delete, Key: storeKey(key), If: at}, erase(sealedKey(key)))
-	old.Head().Metadata.Revision = rev
-	return old, err
 }
 
 // secretsFor gives what pods need of secrets, and no value more. A secret or value that does not exist is

@@ -121,7 +121,7 @@ func (m *Master) carrySession(c *call, what string, pod *api.Pod, person, agent 
 		finish(ctx, person, err)
 		return string(problemOf(err).Code)
 	}
-	m.router.audits.Info(what, "identity", c.who.String(), "from", remoteAddr(c.Request).String(), "object", c.object, "host", pod.Spec.Host, "asked", auditText(first))
+	m.router.audits.log.Info(what, "identity", c.who.String(), "from", remoteAddr(c.Request).String(), "object", c.object, "host", pod.Spec.Host, "asked", auditText(first))
 	if err := agent.Write(ctx, websocket.MessageBinary, message); err != nil {
 		finish(ctx, person, lostHost(pod))
 		return "lost"

@@ -2,12 +2,15 @@ package master
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/master/control"
 )
 
@@ -20,21 +23,18 @@ type view struct {
 	*control.View
 	generation int64 // two views of one generation differ in nothing but their time
 	version    int64 // of the cache
-	dirSeq     int64
 	pulseSeq   int64
-	directory  *directory
-}
-
-// directory is one state of api.Directory; seq tells two apart.
-type directory struct {
-	api.Directory
-	seq int64
+	cost       time.Duration // what it took to build
 }
 
 // views builds the view when it is asked for and the cache or the hosts' health have changed.
 type views struct {
 	cache  *cache
 	pulses *pulses
+
+	latest atomic.Pointer[view] // as now, for those who do not wait for a newer one to be made
+	stale  loop.Kick            // wakes who makes a newer one for them
+	hashes control.Hashes
 
 	mu  sync.Mutex
 	now *view
@@ -50,12 +50,16 @@ func (v *views) current(term int64) *view {
 			return o
 		}
 		if maps.Equal(o.Health, v.health(term, o.Hosts, now)) {
-			v.now = o.at(now)
-			return v.now
+			return v.keepLocked(o.at(now))
 		}
 	}
-	v.now = v.build(term, now, pulseSeq)
-	return v.now
+	return v.keepLocked(v.build(term, now, pulseSeq))
+}
+
+func (v *views) keepLocked(now *view) *view {
+	v.now = now
+	v.latest.Store(now)
+	return now
 }
 
 // at gives the same view at another time.
@@ -67,28 +71,47 @@ func (v *view) at(now time.Time) *view {
 }
 
 func (v *views) build(term int64, now time.Time, pulseSeq int64) *view {
-	s, parts := v.cache.snapshot(v.pulses)
-	s.Now, s.Term = now, term
+	s, version, _ := v.cache.snapshot(v.pulses)
+	s.Now, s.Term, s.Hashes = now, term, &v.hashes
 	s.Health = v.health(term, s.Hosts, now)
-	next := &view{View: control.NewView(s), generation: 1, version: parts.version, dirSeq: parts.dirSeq, pulseSeq: pulseSeq}
+	next := &view{View: control.NewView(s), generation: 1, version: version, pulseSeq: pulseSeq}
 	if v.now != nil {
 		next.generation = v.now.generation + 1
 	}
-	if v.now != nil && v.now.dirSeq == next.dirSeq {
-		next.directory = v.now.directory
-	} else {
-		next.directory = &directory{next.Directory(parts.endpoints), parts.dirSeq}
-		next.directory.Masters = parts.masters
-	}
+	next.cost = time.Since(now)
 	return next
 }
 
-// snapshotParts is what a view needs beside control's snapshot.
-type snapshotParts struct {
-	version, dirSeq int64
-	revision        int64
-	endpoints       []api.HostEndpoints
-	masters         []api.MasterEntry
+// staleness is how much longer than its making a view may serve reads before a newer one is made for them, and cheapView is what may be
+// made for each of them.
+const (
+	staleness = 20
+	cheapView = 2 * time.Millisecond
+)
+
+// recent gives a view for a read. In a large cluster, where making one takes a while, it may be a little older than the cache: reads
+// and writes do not wait for one, and together take no more than a twentieth of a core for it.
+func (v *views) recent(term int64) *view {
+	o := v.latest.Load()
+	if o == nil || o.Term != term || o.cost <= cheapView || time.Since(o.Now) >= viewAge {
+		return v.current(term)
+	}
+	if time.Since(o.Now) >= min(staleness*o.cost, viewAge/2) {
+		v.stale.Wake()
+	}
+	return o
+}
+
+// refresh makes a newer view for reads when the last one gets old.
+func (m *Master) refresh(ctx context.Context) {
+	for {
+		select {
+		case <-m.views.stale:
+			m.views.current(m.term())
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (c *cache) versionNow() int64 {
@@ -98,26 +121,33 @@ func (c *cache) versionNow() int64 {
 }
 
 // snapshot copies the cluster out of the cache, with what the hosts have last said.
-func (c *cache) snapshot(p *pulses) (control.Snapshot, snapshotParts) {
+func (c *cache) snapshot(p *pulses) (s control.Snapshot, version, revision int64) {
+	from, draft := c.table.draft()
+	s, version, revision = c.snapshotNow(from, draft)
+	p.see(s.Hosts)
+	return s, version, revision
+}
+
+// snapshotNow is the part of a snapshot for which the cache is held. A host's status has in it when the host was written last, but not when it
+// was heard.
+func (c *cache) snapshotNow(from *podCopy, draft []api.Pod) (s control.Snapshot, version, revision int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s := control.Snapshot{
+	s = control.Snapshot{
 		Projects: values[api.Project](c.objects[api.KindProject]),
 		Services: values[api.Service](c.objects[api.KindService]),
 		Aliases:  values[api.Alias](c.objects[api.KindAlias]),
 		Secrets:  values[api.Secret](c.objects[api.KindSecret]),
 		Hosts:    values[api.Host](c.objects[api.KindHost]),
-		Pods:     c.table.all(), // Status.Seen is that of the host, and not set here
+		Pods:     c.table.finish(from, draft), // Status.Seen is that of the host, and not set here
+		// A pod that is in the store has a lower one, because its write came after its plan. A restore adds to termBase
+		// what makes up for revisions that begin anew.
+		Fence: c.termBase + c.revision,
 	}
 	for i := range s.Hosts {
-		s.Hosts[i].Status = c.hostStatusLocked(s.Hosts[i].Metadata.Name, p)
+		s.Hosts[i].Status = c.hostInfos[s.Hosts[i].Metadata.Name].status()
 	}
-	parts := snapshotParts{version: c.version, dirSeq: c.dirSeq, revision: c.revision, masters: c.mastersLocked()}
-	for _, e := range c.endpoints {
-		parts.endpoints = append(parts.endpoints, e)
-	}
-	slices.SortFunc(parts.endpoints, func(a, b api.HostEndpoints) int { return cmp.Compare(a.Host, b.Host) })
-	return s, parts
+	return s, c.version, c.revision
 }
 
 // values copies the resources of one kind out of the cache.
@@ -141,13 +171,9 @@ func (c *cache) podStatusLocked(p *api.Pod, seen *pulses) api.PodStatus {
 	return rec.Status
 }
 
-// hostStatusLocked gives what a host last said of itself.
-func (c *cache) hostStatusLocked(name api.Name, seen *pulses) api.HostStatus {
-	info, ok := c.hostInfos[name]
-	if !ok {
-		return api.HostStatus{}
-	}
-	out := api.HostStatus{Version: info.Version, Capacity: info.Capacity, HostOffer: info.HostOffer, Seen: later(seen.seen(name), info.Seen)}
+// status gives what a host last said of itself, or nothing.
+func (info hostInfo) status() api.HostStatus {
+	out := api.HostStatus{Version: info.Version, Capacity: info.Capacity, HostIPv6: info.HostIPv6, HostOffer: info.HostOffer, Seen: info.Seen}
 	if len(info.Conditions) > 0 {
 		out.Reason, out.Message = info.Conditions[0].Reason, info.Conditions[0].Message
 	}
@@ -163,15 +189,22 @@ func later(a, b time.Time) time.Time {
 
 // withStatus gives a copy of a resource with its status as of now.
 func (m *Master) withStatus(r api.Resource) api.Resource {
-	v := m.views.current(m.term())
+	return m.withStatusOf(m.views.recent(m.term()), r)
+}
+
+// withStatusOf gives a copy of a resource with its status in a view.
+func (m *Master) withStatusOf(v *view, r api.Resource) api.Resource {
 	switch r := bare(r).(type) {
 	case *api.Service:
 		r.Status = v.ServiceStatus(r)
 		return r
 	case *api.Host:
 		m.cache.mu.RLock()
-		r.Status = m.cache.hostStatusLocked(r.Metadata.Name, m.pulses)
+		r.Status = m.cache.hostInfos[r.Metadata.Name].status()
 		m.cache.mu.RUnlock()
+		if !r.Status.Seen.IsZero() {
+			r.Status.Seen = later(m.pulses.seen(r.Metadata.Name), r.Status.Seen)
+		}
 		r.Status = v.HostStatus(r)
 		return r
 	case *api.Pod:

@@ -78,6 +78,9 @@ func (m *Master) sendAll(c *call, want filter) (seq int64, ok bool) {
 
 // follow sends changes until the client or the master goes.
 func (m *Master) follow(c *call, want filter, seq int64) {
+	m.watches.Add(1)
+	defer m.watches.Add(-1)
+	m.notice.Wake() // what nobody has looked for
 	for {
 		changes, more, ok := m.cache.since(seq)
 		if !ok {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/master/store"
+	"gearmesh.dev/master/store/memory"
 )
 
 // line is an event as a client reads it.
@@ -65,7 +67,11 @@ func TestWatchFromTheBeginning(t *testing.T) {
 }
 
 func TestWatchFromARevision(t *testing.T) {
-	c := startCluster(t)
+	s := memory.New()
+	if _, err := s.Txn(t.Context(), store.Op{Key: healthKey, Value: []byte("{}")}); err != nil { // before the master's time
+		t.Fatal(err)
+	}
+	c := startOver(t, s)
 	ann := c.ann()
 	first := read[api.Project](t, ann.must("PUT", "/v1/projects/a", project("a"), http.StatusCreated))
 	ann.must("PUT", "/v1/projects/b", project("b"), http.StatusCreated)

@@ -1,17 +1,10 @@
 package mesh
 
 import (
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"gearmesh.dev/api"
 )
@@ -28,7 +21,7 @@ type Config struct {
 	Address  netip.Addr   // listened on, and told to the others
 	Port     uint16       // UDP and TCP; DefaultPort when 0. Every host has the same
 	Key      []byte       // KeyLen bytes; a mesh without encryption is refused
-	Keyring  string       // file of base64 keys in a JSON list, the first one encrypts; when it exists it replaces Key. May be empty
+	Keyring  string       // file in which SetKeys keeps the keys; when there is one it replaces Key. May be empty
 	Tags     Tags         // what the others are told of this host
 	Snapshot string       // file of the members known last, to rejoin without being told peers; may be empty. A second file, Snapshot+".failed", has the failed ones
 	Logger   *slog.Logger // nothing is logged when nil
@@ -138,48 +131,6 @@ func (c Config) validate() error {
 		return fmt.Errorf("mesh: tuning %+v: all must be above 0, and ProbeTimeout below ProbeInterval; start from LAN()", t)
 	}
 	return nil
-}
-
-// keyring gives the keys that are accepted. Old ones stay in the file while a new one is brought
-// to all hosts.
-func (c Config) keyring() (*memberlist.Keyring, error) {
-	keys := [][]byte{c.Key}
-	if c.Keyring != "" {
-		switch read, err := readKeys(c.Keyring); {
-		case err == nil:
-			keys = read
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		}
-	}
-	ring, err := memberlist.NewKeyring(keys, keys[0])
-	if err != nil {
-		return nil, fmt.Errorf("mesh: keyring: %w", err)
-	}
-	return ring, nil
-}
-
-func readKeys(path string) ([][]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("mesh: keyring: %w", err)
-	}
-	var coded []string
-	if err := json.Unmarshal(text, &coded); err != nil {
-		return nil, fmt.Errorf("mesh: keyring %q: a JSON list of base64 keys is needed: %w", path, err)
-	}
-	var keys [][]byte
-	for i, s := range coded {
-		key, err := base64.StdEncoding.DecodeString(s)
-		if err != nil || len(key) != KeyLen {
-			return nil, fmt.Errorf("mesh: keyring %q: key %d is not %d bytes in base64", path, i+1, KeyLen)
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("mesh: keyring %q has no key; remove the file to use the host's own", path)
-	}
-	return keys, nil
 }
 
 func (t Tags) encode() map[string]string {

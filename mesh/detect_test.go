@@ -77,10 +77,11 @@ func startLossy(b *testing.B, size int, loss float64) (*cluster, func() int64) {
 	var nodes []*Node
 	for i := 1; i <= size; i++ {
 		cfg := c.config(i).withDefaults()
-		sc, err := cfg.serf(make(chan serf.Event, 1<<16))
+		ring, err := cfg.keyring()
 		if err != nil {
 			b.Fatal(err)
 		}
+		sc := cfg.serf(make(chan serf.Event, 1<<16), ring)
 		inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
 			BindAddrs: []string{cfg.Address.String()}, BindPort: int(cfg.Port), Logger: sc.Logger})
 		if err != nil {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -97,7 +98,7 @@ func (g *ghosts) save(members []Member, path string) error {
 	return nil
 }
 
-// replace writes a file beside path, then renames it: a power cut leaves the old one or the new.
+// replace writes a file beside path (0600), then renames it: a power cut leaves the old one or the new.
 func replace(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".mesh-*")
 	if err != nil {
@@ -113,5 +114,12 @@ func replace(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close()) // only then is the new name on disk (fsync(2))
 }

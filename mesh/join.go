@@ -45,31 +45,45 @@ func (n *Node) Join(addrs []netip.Addr) {
 	}
 }
 
-// The waits between attempts to join: short while alone, long while only some are missing.
+// The waits between attempts to join.
 const (
 	firstWait  = 500 * time.Millisecond
-	aloneWait  = 5 * time.Second
+	aloneWait  = 2 * time.Second // at most, while alone
+	lostWait   = 500 * time.Millisecond
+	lostFor    = 2 * time.Minute
 	memberWait = 30 * time.Second
 	triesARun  = 3 // peers tried in one attempt; serf tells of the rest
 )
 
 func (n *Node) join(ctx context.Context) {
-	wait := firstWait
+	tries, lost := 0, time.Now()
 	for {
 		n.tryJoin(ctx)
-		alone := len(n.alive()) < 2
-		if !alone {
-			wait = memberWait
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.peers.news:
-			wait = firstWait
-		case <-time.After(wait):
-			wait = min(2*wait, aloneWait)
+			tries = 0
+		case <-n.lost:
+			tries, lost = 0, time.Now()
+		case <-time.After(joinWait(tries, len(n.alive()), time.Since(lost))):
+			tries++
 		}
 	}
+}
+
+// joinWait is the time to the next attempt, after a number of tries: short while alone, and long while only some are missing. When one has
+// been lost a while ago it may have been the network, which is back before serf tries that host again; all who are left
+// try so often that one of them does every lostWait.
+func joinWait(tries, alive int, sinceLost time.Duration) time.Duration {
+	short := min(firstWait<<min(tries, 8), aloneWait)
+	switch {
+	case alive < 2:
+		return short
+	case sinceLost < lostFor:
+		return min(max(short, time.Duration(alive)*lostWait), memberWait)
+	}
+	return memberWait
 }
 
 // tryJoin tries some of the missing peers until one answers.

@@ -36,10 +36,14 @@ type Node struct {
 	events  chan serf.Event
 	changed chan struct{} // one slot, read by the user
 	dirty   chan struct{} // one slot: serf's members may differ from view
+	lost    chan struct{} // one slot: a member has failed
 	view    atomic.Pointer[view]
 	peers   peers
 	hints   hints
 	graces  graces
+
+	keysMu sync.Mutex // one at a time changes the keys
+	ring   *memberlist.Keyring
 
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
@@ -52,20 +56,20 @@ func Start(c Config) (*Node, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, events: make(chan serf.Event, 1024), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
+	n := &Node{config: c, events: make(chan serf.Event, 1024), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), lost: make(chan struct{}, 1)}
 	n.view.Store(&view{})
 	n.peers.init()
 	n.hints.init()
 	n.peers.set(snapshotPeers(c.Snapshot))
 	ghosts := loadFailed(c.failedPath())
-	sc, err := c.serf(n.events)
-	if err != nil {
+	var err error
+	if n.ring, err = c.keyring(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.loops.Go(func() { n.drain(ctx) })
-	if n.serf, err = serf.Create(sc); err != nil {
+	if n.serf, err = serf.Create(c.serf(n.events, n.ring)); err != nil {
 		cancel()
 		n.loops.Wait()
 		return nil, fmt.Errorf("starting the mesh on %s: %w", netip.AddrPortFrom(c.Address, c.Port), err)
@@ -145,6 +149,9 @@ func (n *Node) handle(e serf.Event) {
 	switch e := e.(type) {
 	case serf.MemberEvent:
 		kick(n.dirty)
+		if e.Type == serf.EventMemberFailed {
+			kick(n.lost)
+		}
 	case serf.UserEvent:
 		if n.take(e.Name, e.Payload) {
 			kick(n.changed)
@@ -191,11 +198,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // serf gives the configuration of serf and memberlist.
-func (c Config) serf(events chan<- serf.Event) (*serf.Config, error) {
-	ring, err := c.keyring()
-	if err != nil {
-		return nil, err
-	}
+func (c Config) serf(events chan<- serf.Event, ring *memberlist.Keyring) *serf.Config {
 	logger := log.New(&lineLog{log: c.Logger}, "", 0)
 	out := serf.DefaultConfig()
 	out.NodeName = string(c.Name)
@@ -203,7 +206,6 @@ func (c Config) serf(events chan<- serf.Event) (*serf.Config, error) {
 	out.EventCh = events
 	out.Logger = logger
 	out.SnapshotPath = c.Snapshot
-	out.KeyringFile = c.Keyring
 	out.Merge = gate{}
 	// With resolution on, members vote who may bear a name, and the loser shuts down: whoever
 	// holds the key could silence any host.
@@ -214,7 +216,7 @@ func (c Config) serf(events chan<- serf.Event) (*serf.Config, error) {
 	out.TombstoneTimeout = c.Tuning.Forget
 	out.MinQueueDepth = 4096 // grows with the members
 	out.MemberlistConfig = c.memberlist(logger, ring)
-	return out, nil
+	return out
 }
 
 func (c Config) memberlist(logger *log.Logger, ring *memberlist.Keyring) *memberlist.Config {

@@ -45,8 +45,6 @@ func TestRefusesBadConfig(t *testing.T) {
 		"no address":  func(c *Config) { c.Address = netip.Addr{} },
 		"any address": func(c *Config) { c.Address = netip.IPv4Unspecified() },
 		"tuning":      func(c *Config) { c.Tuning = LAN(); c.Tuning.ProbeTimeout = time.Hour },
-		"keyring":     func(c *Config) { c.Keyring = keyringFile(t, `["AAAA"]`) },
-		"no keys":     func(c *Config) { c.Keyring = keyringFile(t, `[]`) },
 	} {
 		bad := good
 		change(&bad)

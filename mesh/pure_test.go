@@ -135,3 +135,22 @@ func FuzzDecodeEvent(f *testing.F) {
 		}
 	})
 }
+
+func TestJoinWait(t *testing.T) {
+	for name, tt := range map[string]struct {
+		tries, alive int
+		since, want  time.Duration
+	}{
+		"alone, at first":                     {0, 1, time.Hour, 500 * time.Millisecond},
+		"alone, later":                        {9, 1, time.Hour, 2 * time.Second},
+		"alone for a very long time":          {1 << 40, 1, time.Hour, 2 * time.Second},
+		"one of three has just been lost":     {0, 2, time.Second, time.Second},
+		"it stays lost":                       {7, 2, time.Minute, 2 * time.Second},
+		"it is lost for good":                 {50, 2, time.Hour, 30 * time.Second},
+		"one of 5,000: each tries but seldom": {0, 4999, time.Second, 30 * time.Second},
+	} {
+		if got := joinWait(tt.tries, tt.alive, tt.since); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}

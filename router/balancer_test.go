@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/freeport"
 	"gearmesh.dev/internal/golden"
 	"gearmesh.dev/router"
 )
@@ -95,19 +96,11 @@ type balance struct {
 
 func newBalance(t *testing.T) *balance {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &balance{T: t, first: l.Addr().(*net.TCPAddr).AddrPort().Port()}
-	l.Close()
+	b := &balance{T: t, first: freeport.Row(t, 4)}
 	b.s = linkSettings(t.TempDir(), b.first)
 	b.ha = &haproxy{t: t, file: b.s.File()}
 	b.restart()
-	t.Cleanup(func() {
-		_ = b.ha.signal(syscall.SIGTERM)
-		b.ha.wg.Wait()
-	})
+	t.Cleanup(b.ha.end)
 	return b
 }
 
@@ -115,7 +108,7 @@ func newBalance(t *testing.T) *balance {
 func (b *balance) restart() {
 	b.Helper()
 	var err error
-	if b.Balancer, err = router.NewBalancer(router.BalancerOptions{Settings: b.s, Supervisor: b.ha, Master: filepath.Join(b.s.Dir, "m"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), MinReload: 50 * time.Millisecond}); err != nil {
+	if b.Balancer, err = router.NewBalancer(router.BalancerOptions{Settings: b.s, Supervisor: b.ha, Master: filepath.Join(b.s.Dir, "m"), Logger: slog.New(slog.NewTextHandler(b.Output(), nil)), MinReload: 50 * time.Millisecond}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -362,10 +355,7 @@ func TestBalancerStartsFromDisk(t *testing.T) {
 	if out, err := exec.Command("haproxy", "-c", "-f", b.s.File()).CombinedOutput(); err != nil || strings.Contains(string(out), "WARNING") {
 		t.Errorf("haproxy -c: %v: %s", err, out)
 	}
-	if err := b.ha.signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	b.ha.wg.Wait()
+	b.ha.end()
 	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.first)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v, %v", c, err)
 	}

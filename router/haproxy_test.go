@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/freeport"
 	"gearmesh.dev/router"
 )
 
@@ -76,6 +77,14 @@ func (h *haproxy) signal(s syscall.Signal) error {
 	return h.cmd.Process.Signal(s)
 }
 
+// end ends HAProxy as systemd would. Its master loses a SIGTERM that comes while it executes itself anew for a reload.
+func (h *haproxy) end() {
+	for h.signal(syscall.SIGTERM) == nil {
+		time.Sleep(50 * time.Millisecond)
+	}
+	h.wg.Wait()
+}
+
 // bench is a router under test, its HAProxy, and what feeds it.
 type bench struct {
 	t        *testing.T
@@ -107,12 +116,7 @@ func (l *logs) has(s string) bool {
 // newBench makes a router with HAProxy on a free port of loopback.
 func newBench(t *testing.T, with ...func(*router.Settings)) *bench {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bind := netip.MustParseAddrPort(l.Addr().String())
-	l.Close()
+	bind := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeport.Row(t, 1))
 	dir := t.TempDir()
 	b := &bench{t: t, log: &logs{}, settings: router.Settings{Bind: []netip.AddrPort{bind}, Dir: dir, Socket: filepath.Join(dir, "s"), User: "haproxy", Chroot: "/var/lib/haproxy"}}
 	for _, f := range with {
@@ -122,8 +126,7 @@ func newBench(t *testing.T, with ...func(*router.Settings)) *bench {
 	b.start(b.settings)
 	t.Cleanup(func() {
 		b.stop()
-		_ = b.ha.signal(syscall.SIGTERM)
-		b.ha.wg.Wait()
+		b.ha.end()
 		if t.Failed() {
 			text, _ := os.ReadFile(filepath.Join(dir, "haproxy.log"))
 			t.Logf("%s", text[max(0, len(text)-4000):])

@@ -49,12 +49,44 @@ func PidsUnit(project, pod api.Name) string {
 	return fmt.Sprintf("%s%s-%s-pids.service", Prefix, project, pod)
 }
 
+// LinkUnit gives the service that is up when a pod's link has a backend, n from 1 in the order of the template:
+// "gear-shop-web-7f3k2-link.1.service". No container's name has a dot.
+func LinkUnit(project, pod api.Name, n int) string {
+	return fmt.Sprintf("%s%s-%s-link.%d.service", Prefix, project, pod, n)
+}
+
+// LinkUnits gives the services of the links that a pod's containers wait for.
+func LinkUnits(pod api.Pod) []string {
+	var out []string
+	for i, l := range pod.Spec.Template.Links {
+		if l.WaitFor != "" {
+			out = append(out, LinkUnit(pod.Metadata.Project, pod.Metadata.Name, i+1))
+		}
+	}
+	return out
+}
+
+// LeaseTimer gives the dead-man timer of a singleton: "gear-shop-mail-7f3k2-lapsed.timer".
+func LeaseTimer(project, pod api.Name) string {
+	return fmt.Sprintf("%s%s-%s-lapsed.timer", Prefix, project, pod)
+}
+
+// LapsedUnit gives the service that the timer starts, which ends the pod: "gear-shop-mail-7f3k2-lapsed.service".
+// No container of a singleton can be called lapsed.
+func LapsedUnit(project, pod api.Name) string {
+	return fmt.Sprintf("%s%s-%s-lapsed.service", Prefix, project, pod)
+}
+
 // OwnUnits gives the units of a pod itself that its containers' depend on: first those to stop last.
 func OwnUnits(pod api.Pod) []string {
 	m := pod.Metadata
 	out := []string{PodSlice(m.Project, m.Name), NetUnit(m.Project, m.Name)}
 	if pod.Spec.Template.ShareProcesses {
 		out = append(out, PidsUnit(m.Project, m.Name))
+	}
+	out = append(out, LinkUnits(pod)...)
+	if pod.Singleton() {
+		out = append(out, LapsedUnit(m.Project, m.Name), LeaseTimer(m.Project, m.Name))
 	}
 	return out
 }

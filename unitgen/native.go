@@ -7,6 +7,8 @@ import (
 // Where the host keeps what a native container needs; package podstate has the same paths.
 const (
 	podsDir       = "/var/lib/gear/pods/"
+	runPodsDir    = "/run/gear/pods/"
+	linksMount    = "/run/gearmesh"
 	namespacesDir = "/run/netns/gear-"
 	runtimeDir    = "gear-native/" // below /run
 )
@@ -51,13 +53,15 @@ func (r *renderer) native(p *printer, c api.Container) {
 	sandbox(p, c.Native.User)
 }
 
-// inPod puts a program into the pod's network, with the pod's names.
+// inPod puts a program into the pod's network, with the pod's names and the socket of its links.
 func (r *renderer) inPod(p *printer) {
 	uid := string(r.pod.Metadata.UID)
 	p.path("NetworkNamespacePath", namespacesDir+uid)
 	for _, name := range []string{"hosts", "resolv.conf"} {
 		p.path("BindReadOnlyPaths", podsDir+uid+"/"+name+":/etc/"+name)
 	}
+	// native-wait makes it; systemd mounts for that command too, and for each anew.
+	p.pathIfThere("BindReadOnlyPaths", runPodsDir+uid+"/links:"+linksMount)
 }
 
 // sandbox takes from a program of the host what a container would not have (systemd.exec(5)). Its own /tmp

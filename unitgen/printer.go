@@ -79,6 +79,15 @@ func (p *printer) privileged(key string, argv ...string) {
 	}
 }
 
+// kill writes a command that kills all of a unit's processes, and whose failure does not count: there may be none. The
+// unit's name is quoted, because its backslashes would be read as escapes (systemd.service(5), "Command lines").
+func (p *printer) kill(key, systemctl, unit string) {
+	if err := checkUnitName(unit); err != nil {
+		p.fail(key, err)
+	}
+	p.line(key+"=", "-"+systemctl+" kill --signal=SIGKILL "+quote(unit), nil)
+}
+
 // user writes the name of a user of the host: what systemd takes in any mode (systemd.exec(5)), and
 // nothing that expands.
 func (p *printer) user(key, name string) {
@@ -103,11 +112,16 @@ func (p *printer) signal(key, name string) {
 }
 
 // path writes an absolute path of ours, made of ids.
-func (p *printer) path(key, value string) {
+func (p *printer) path(key, value string) { p.markedPath(key, "", value) }
+
+// pathIfThere writes one that systemd leaves out while it is not there.
+func (p *printer) pathIfThere(key, value string) { p.markedPath(key, "-", value) }
+
+func (p *printer) markedPath(key, mark, value string) {
 	if !strings.HasPrefix(value, "/") || strings.ContainsFunc(value, func(r rune) bool { return !idRune(r) }) {
 		p.fail(key, fmt.Errorf("%q is no path of ours", value))
 	}
-	p.line(key+"=", value, nil)
+	p.line(key+"="+mark, value, nil)
 }
 
 // units writes names of units.

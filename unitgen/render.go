@@ -18,6 +18,9 @@ const TasksPerContainer = api.DefaultPids
 // stopSlack is what gear-run gets on top of a container's grace, to kill it and to say so.
 const stopSlack = 15 * time.Second
 
+// singletonSlack is the same for a singleton, for whose end somebody may be waiting.
+const singletonSlack = 5 * time.Second
+
 // watchdog is how long gear-run may be silent before systemd starts it anew. Its container runs
 // on meanwhile and is adopted again.
 const watchdog = time.Minute
@@ -41,8 +44,17 @@ func Render(pod api.Pod) ([]File, error) {
 	if pod.Spec.Template.ShareProcesses {
 		r.pids()
 	}
+	for i, l := range pod.Spec.Template.Links {
+		if l.WaitFor != "" {
+			r.link(i+1, l)
+		}
+	}
 	for i := range pod.Spec.Template.All() {
 		r.container(i)
+	}
+	if pod.Singleton() {
+		r.lease()
+		r.lapsed()
 	}
 	if r.err != nil {
 		return nil, fmt.Errorf("units of pod %q: %w", pod.Metadata.Name, r.err)
@@ -50,8 +62,12 @@ func Render(pod api.Pod) ([]File, error) {
 	return r.files, nil
 }
 
-// Wants gives the units of a pod that gear.target starts at boot: its containers; they require the rest.
+// Wants gives the units of a pod that gear.target starts at boot: its containers; they require the rest. Those of a
+// singleton only the agent starts, once the master has said that the pod is still this host's.
 func Wants(pod api.Pod) []string {
+	if pod.Singleton() {
+		return nil
+	}
 	return ContainerUnits(pod)[len(pod.Spec.Template.InitContainers):]
 }
 
@@ -64,7 +80,7 @@ func check(pod api.Pod) error {
 			return err
 		}
 	}
-	seen := map[api.Name]bool{"net": true, "pids": pod.Spec.Template.ShareProcesses}
+	seen := map[api.Name]bool{"net": true, "pids": pod.Spec.Template.ShareProcesses, "lapsed": pod.Singleton()}
 	for _, c := range pod.Spec.Template.All() {
 		if err := c.Name.Validate(); err != nil {
 			return err
@@ -93,10 +109,13 @@ func (r *renderer) add(name string, p *printer) {
 	r.files = append(r.files, File{Name: name, Text: p.b.String()})
 }
 
-// podFile opens a file that belongs to this pod alone.
-func (r *renderer) podFile() *printer {
+// podUnit opens a file that belongs to this pod alone, with the head of its first section.
+func (r *renderer) podUnit(description string) *printer {
 	p := newFile()
 	p.comment(uidKey, string(r.pod.Metadata.UID))
+	p.section("Unit")
+	p.text("Description", description)
+	p.word("Documentation", documentation)
 	return p
 }
 
@@ -116,10 +135,7 @@ func (r *renderer) projectSlice() {
 
 func (r *renderer) podSlice() {
 	m := r.pod.Metadata
-	p := r.podFile()
-	p.section("Unit")
-	p.text("Description", fmt.Sprintf("Gearmesh pod %s/%s", m.Project, m.Name))
-	p.word("Documentation", documentation)
+	p := r.podUnit(fmt.Sprintf("Gearmesh pod %s/%s", m.Project, m.Name))
 	p.section("Slice")
 	p.yes("CPUAccounting")
 	p.yes("MemoryAccounting")
@@ -144,10 +160,7 @@ func limits(p *printer, t *api.PodTemplate) {
 
 func (r *renderer) net() {
 	m := r.pod.Metadata
-	p := r.podFile()
-	p.section("Unit")
-	p.text("Description", fmt.Sprintf("Network of Gearmesh pod %s/%s", m.Project, m.Name))
-	p.word("Documentation", documentation)
+	p := r.podUnit(fmt.Sprintf("Network of Gearmesh pod %s/%s", m.Project, m.Name))
 	p.units("After", "network-pre.target", "systemd-sysctl.service", "systemd-modules-load.service")
 	if slices.ContainsFunc(r.pod.Spec.Template.Links, func(l api.Link) bool { return l.Mode == api.LinkBalanced }) {
 		p.units("Wants", LinksUnit)
@@ -178,10 +191,7 @@ func (r *renderer) net() {
 // pids holds the pid namespace that the containers share. Its main process is that namespace's process 1.
 func (r *renderer) pids() {
 	m := r.pod.Metadata
-	p := r.podFile()
-	p.section("Unit")
-	p.text("Description", fmt.Sprintf("Process view of Gearmesh pod %s/%s", m.Project, m.Name))
-	p.word("Documentation", documentation)
+	p := r.podUnit(fmt.Sprintf("Process view of Gearmesh pod %s/%s", m.Project, m.Name))
 	p.number("StartLimitIntervalSec", 0)
 	p.section("Service")
 	p.word("Type", "notify")
@@ -198,13 +208,31 @@ func (r *renderer) pids() {
 	r.add(PidsUnit(m.Project, m.Name), p)
 }
 
+// link is up when the pod's nth link has a backend. Containers only want it and come after it, so that nothing is stopped by
+// a link that goes down.
+func (r *renderer) link(n int, l api.Link) {
+	m := r.pod.Metadata
+	p := r.podUnit(fmt.Sprintf("Link to %s/%s of Gearmesh pod %s/%s", l.In(m.Project), l.Service, m.Project, m.Name))
+	p.number("StartLimitIntervalSec", 0)
+	p.section("Service")
+	p.word("Type", "oneshot")
+	p.yes("RemainAfterExit")
+	p.command("ExecStart", Runner, "link-wait", fmt.Sprintf("%s/%d", m.UID, n))
+	p.word("Restart", "on-failure")
+	p.span("RestartSec", 2*time.Second)
+	p.word("TimeoutStartSec", "infinity")
+	p.span("TimeoutStopSec", 10*time.Second)
+	p.word("Slice", RunSlice)
+	r.journal(p, "")
+	p.word("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH")
+	harden(p)
+	r.add(LinkUnit(m.Project, m.Name, n), p)
+}
+
 func (r *renderer) container(i int) {
 	m, t := r.pod.Metadata, &r.pod.Spec.Template
 	c, units := t.All()[i], ContainerUnits(r.pod)
-	p := r.podFile()
-	p.section("Unit")
-	p.text("Description", fmt.Sprintf("Gearmesh pod %s/%s, container %s", m.Project, m.Name, c.Name))
-	p.word("Documentation", documentation)
+	p := r.podUnit(fmt.Sprintf("Gearmesh pod %s/%s, container %s", m.Project, m.Name, c.Name))
 	net := NetUnit(m.Project, m.Name)
 	// Not Requires=: it would fail this unit for good when the network's first try fails. Without the
 	// namespace no container starts anyway, and gear-run goes on trying. PartOf= keeps the other
@@ -217,6 +245,14 @@ func (r *renderer) container(i int) {
 	p.units("PartOf", needs...)
 	// After alone: dockerd may die or be restarted, and no pod stops with it.
 	p.units("After", append(needs, "docker.service")...)
+	if links := LinkUnits(r.pod); len(links) > 0 {
+		p.units("Wants", links...)
+		p.units("After", links...)
+	}
+	if r.pod.Singleton() {
+		// However it is started, it does not run without its dead-man timer. Wants= passes no stop or restart on.
+		p.units("Wants", LeaseTimer(m.Project, m.Name))
+	}
 	r.order(p, i, units)
 	p.number("StartLimitIntervalSec", 0)
 	if c.Native != nil {
@@ -228,7 +264,7 @@ func (r *renderer) container(i int) {
 		p.units("OnFailure", StoppedUnit(m.UID, c.Name))
 		r.service(p, c, i < len(t.InitContainers))
 	}
-	if i >= len(t.InitContainers) {
+	if i >= len(t.InitContainers) && !r.pod.Singleton() {
 		p.section("Install")
 		p.units("WantedBy", Target)
 	}
@@ -273,7 +309,7 @@ func (r *renderer) service(p *printer, c api.Container, init bool) {
 	}
 	p.word("RestartSec", "100ms") // the back-off lives in gear-run, which remembers
 	p.word("TimeoutStartSec", "infinity")
-	p.span("TimeoutStopSec", grace(c)+stopSlack)
+	p.span("TimeoutStopSec", grace(c)+r.stopSlack())
 	if !init {
 		p.span("WatchdogSec", watchdog)
 	}
@@ -283,6 +319,13 @@ func (r *renderer) service(p *printer, c api.Container, init bool) {
 	r.journal(p, c.Name)
 	p.word("CapabilityBoundingSet", capabilities)
 	harden(p)
+}
+
+func (r *renderer) stopSlack() time.Duration {
+	if r.pod.Singleton() {
+		return singletonSlack
+	}
+	return stopSlack
 }
 
 func grace(c api.Container) time.Duration {

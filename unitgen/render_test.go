@@ -31,6 +31,14 @@ func ordered() api.Pod {
 	return p
 }
 
+// waiting has links that its containers wait for, and one that they do not.
+func waiting() api.Pod {
+	p := pod("my-shop", "web-7f3k2", api.Container{Name: "main"}, api.Container{Name: "log"})
+	p.Spec.Template.Links = []api.Link{{Service: "cache", LocalPort: 6379}, {Service: "db", LocalPort: 5432, WaitFor: api.WaitReady},
+		{Service: "queue", Project: "infra", LocalPort: 5672, WaitFor: api.WaitAlways}}
+	return p
+}
+
 // shared has containers that see each other's processes.
 func shared() api.Pod {
 	p := pod("my-shop", "web-7f3k2", api.Container{Name: "main"}, api.Container{Name: "shell"})
@@ -45,6 +53,14 @@ func native() api.Pod {
 		api.Container{Name: "proxy", Native: &api.Native{Command: []string{"/usr/sbin/haproxy", "-f", "%n\n$HOME"}, User: "haproxy"},
 			Resources: api.Resources{CPU: 500, Memory: 64 << 20}, StopSignal: "SIGUSR1"},
 		api.Container{Name: "other", Native: &api.Native{Command: []string{"/bin/sleep", "9"}}})
+}
+
+// singleton is one whose names have to be escaped.
+func singleton() api.Pod {
+	p := pod("my-shop", "mail-7f3k2", api.Container{Name: "main", StopGrace: 2e9}, api.Container{Name: "log", StopGrace: 4e9})
+	p.Spec.Template.InitContainers = []api.Container{{Name: "schema"}}
+	p.Spec.Fence = 42
+	return p
 }
 
 func render(t testing.TB, p api.Pod) []unitgen.File {
@@ -62,6 +78,8 @@ func TestRenderGolden(t *testing.T) {
 		"ordered":        ordered(),
 		"shared":         shared(),
 		"native":         native(),
+		"waiting":        waiting(),
+		"singleton":      singleton(),
 		"no-limits":      pod("shop", "web-1", api.Container{Name: "main", Resources: api.Resources{CPU: 500}}, api.Container{Name: "log"}),
 	}
 	for name, p := range pods {
@@ -92,13 +110,14 @@ func TestRenderRefuses(t *testing.T) {
 		change func(*api.Pod)
 		want   string
 	}{
-		"path in name":    {func(p *api.Pod) { p.Metadata.Name = "../../x" }, "has \".\""},
-		"newline":         {func(p *api.Pod) { p.Spec.Service = "a\nExecStart=/bin/sh" }, `has "\n"`},
-		"specifier":       {func(p *api.Pod) { p.Metadata.Project = "a%n" }, `has "%"`},
-		"no uid":          {func(p *api.Pod) { p.Metadata.UID = "" }, "uid"},
-		"container net":   {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "net" }, "is taken"},
-		"container twice": {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "main" }, "is taken"},
-		"container $(x)":  {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "$(x)" }, `has "$"`},
+		"path in name":                    {func(p *api.Pod) { p.Metadata.Name = "../../x" }, "has \".\""},
+		"newline":                         {func(p *api.Pod) { p.Spec.Service = "a\nExecStart=/bin/sh" }, `has "\n"`},
+		"specifier":                       {func(p *api.Pod) { p.Metadata.Project = "a%n" }, `has "%"`},
+		"container lapsed of a singleton": {func(p *api.Pod) { p.Spec.Fence, p.Spec.Template.Containers[1].Name = 1, "lapsed" }, "is taken"},
+		"no uid":                          {func(p *api.Pod) { p.Metadata.UID = "" }, "uid"},
+		"container net":                   {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "net" }, "is taken"},
+		"container twice":                 {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "main" }, "is taken"},
+		"container $(x)":                  {func(p *api.Pod) { p.Spec.Template.Containers[1].Name = "$(x)" }, `has "$"`},
 		"hostile user": {func(p *api.Pod) {
 			p.Spec.Template.Containers[0].Native = &api.Native{Command: []string{"/bin/x"}, User: "a\nExecStart=/bin/sh"}
 		}, "is no user name"},
@@ -123,6 +142,36 @@ func TestWantsAreContainersOnly(t *testing.T) {
 	got := strings.Join(unitgen.Wants(shop()), " ")
 	if want := "gear-my-shop-web-7f3k2.service gear-my-shop-web-7f3k2-log.service"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What ends a singleton names all of its units, and nothing starts one at boot.
+func TestSingletonStartsByItsAgentAlone(t *testing.T) {
+	p, text := singleton(), map[string]string{}
+	for _, f := range render(t, p) {
+		text[f.Name] = f.Text
+	}
+	lapsed, timer := text[unitgen.LapsedUnit("my-shop", "mail-7f3k2")], unitgen.LeaseTimer("my-shop", "mail-7f3k2")
+	if text[timer] == "" || len(unitgen.Wants(p)) > 0 {
+		t.Errorf("the timer is %q; at boot start %q", text[timer], unitgen.Wants(p))
+	}
+	conflicts := ""
+	for line := range strings.Lines(lapsed) {
+		if strings.HasPrefix(line, "Conflicts=") {
+			conflicts = strings.TrimSpace(strings.TrimPrefix(line, "Conflicts=")) + " "
+		}
+	}
+	for _, unit := range unitgen.ContainerUnits(p) {
+		if !strings.Contains(conflicts, unit+" ") {
+			t.Errorf("%s is not ended: %q", unit, conflicts)
+		}
+		if strings.Contains(text[unit], "WantedBy") || !strings.Contains(text[unit], "Wants="+timer+"\n") {
+			t.Errorf("%s starts without its timer:\n%s", unit, text[unit])
+		}
+	}
+	own := unitgen.OwnUnits(p)
+	if own[len(own)-1] != timer {
+		t.Errorf("with the pod go %q, and the timer is not stopped first of them", own)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // systemd-analyze verify reads unit files without a running systemd. It exits with 0 on lines it
 // ignores, so what counts is that it says nothing of our files but that gear-run is not installed here.
 func TestSystemdAcceptsTheUnits(t *testing.T) {
-	for name, p := range map[string]api.Pod{"two containers": shop(), "init containers": ordered(), "shared processes": shared(), "native": native()} {
+	for name, p := range map[string]api.Pod{"two containers": shop(), "init containers": ordered(), "shared processes": shared(), "native": native(), "links waited for": waiting(), "singleton": singleton()} {
 		t.Run(name, func(t *testing.T) { verifies(t, p) })
 	}
 }

@@ -151,7 +151,8 @@ func TestHostGearRunKilledAtAnyMoment(t *testing.T) {
 
 // server answers each connection on 8080 with its user's id, and cannot write where it must not.
 const server = `use IO::Socket::INET; $| = 1; print "args: @ARGV\n";
-print "wrote /etc\n" if open(F, ">", "/etc/gear-native"); print "saw pods\n" if opendir(D, "/var/lib/gear/pods"); print "tmp\n" if open(F, ">", "/tmp/x");
+print "wrote /etc\n" if open(F, ">", "/etc/gear-native"); print "saw pods\n" if opendir(D, "/var/lib/gear/pods"); print "links at $ENV{GEAR_LINKS_SOCKET}\n" if opendir(D, "/run/gearmesh");
+print "tmp\n" if open(F, ">", "/tmp/x");
 sleep 1; $s = IO::Socket::INET->new(Listen => 5, LocalPort => 8080, ReuseAddr => 1) or die; while ($c = $s->accept) { print $c "hi $<\n"; close $c }`
 
 // A program of the host beside a container: in the pod's network and slice, and sandboxed.
@@ -179,7 +180,7 @@ func TestHostNative(t *testing.T) {
 		t.Errorf("it answers %q; want a user of its own, of systemd's 61184 to 65519", got)
 	}
 	out := sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 GEAR_CONTAINER=proxy --since=@%s", since)
-	if !strings.Contains(out, `args: %n $HOME a "b"\`+"\n") || !strings.Contains(out, "tmp") || strings.Contains(out, "wrote") || strings.Contains(out, "saw") {
+	if !strings.Contains(out, `args: %n $HOME a "b"\`+"\n") || !strings.Contains(out, "tmp") || !strings.Contains(out, "links at /run/gearmesh/links.sock") || strings.Contains(out, "wrote") || strings.Contains(out, "saw") {
 		t.Errorf("it wrote\n%s", out)
 	}
 	sh(t, "kill -9 %s", pid)

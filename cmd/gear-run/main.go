@@ -32,6 +32,7 @@ const help = `gear-run runs one container of a pod; systemd calls it.
   gear-run stopped UID/CONTAINER  end what a container's unit that has ended may have left behind
   gear-run net-up UID          make the pod's network namespace, interface and links
   gear-run net-down UID        take them away
+  gear-run link-wait UID/N     wait until the pod's Nth link has a backend
   gear-run pids-up UID         make the process view that the pod's containers share (Type=notify)
   gear-run pids-down UID       take it away
   gear-run pids-init UID       its process 1
@@ -104,6 +105,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return netUp(ctx, args[1], stderr)
 	case "net-down":
 		return netDown(args[1])
+	case "link-wait":
+		return linkWait(ctx, args[1], stderr)
 	case "pids-up":
 		return pidsUp(args[1])
 	case "pids-down":

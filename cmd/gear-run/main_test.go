@@ -35,6 +35,9 @@ func TestRun(t *testing.T) {
 		"no such pod":    {"run k3v7qxw2m5n4a6bz/main", 1, "no such file or directory"},
 		"no such net":    {"net-up k3v7qxw2m5n4a6bz", 1, "no such file or directory"},
 		"net of no uid":  {"net-up ../../../etc/pass", 1, "16 characters are needed"},
+		"link of no uid": {"link-wait x/1", 2, "want UID/N"},
+		"link zero":      {"link-wait k3v7qxw2m5n4a6bz/0", 2, "want UID/N"},
+		"no such links":  {"link-wait k3v7qxw2m5n4a6bz/1", 1, "no such file or directory"},
 		"down of no uid": {"net-down x", 1, "16 characters are needed"},
 	}
 	for name, tt := range tests {
@@ -96,7 +99,7 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 	dirs := podstate.Dirs{State: dir, Run: dir}
 	var said []string
 	say := func(text string) { said = append(said, text) }
-	if err := layHost(t.Context(), dirs, say); err != nil {
+	if ipv6, err := layHost(t.Context(), dirs, say); err != nil || ipv6 {
 		t.Errorf("a host without an agent: %v", err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "agent"), 0o700); err != nil {
@@ -108,7 +111,7 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 		}
 	}
 	spoil("{")
-	if err := layHost(t.Context(), dirs, say); !podstate.Damaged(err) {
+	if _, err := layHost(t.Context(), dirs, say); !podstate.Damaged(err) {
 		t.Errorf("with no pod to go by: %v", err)
 	}
 
@@ -124,19 +127,19 @@ func TestHostRulesAreFoundAgain(t *testing.T) {
 		spoil(text)
 		said = nil
 		got, err := hostConfig(dirs, say)
-		if want := podnet.HostConfig(place.HostAddress, members, nil, []podstate.Net{place}, nil, map[netip.Addr]*linker.Egress{place.Address: nil}); err != nil || !reflect.DeepEqual(got, want) {
+		if want := podnet.HostConfig(linker.HostConfig{Address: place.HostAddress, Members: members}, []podstate.Net{place}, nil, map[netip.Addr]*linker.Egress{place.Address: nil}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: the rules are of %+v, %v; want %+v", text, got, err, want)
 		}
 		if len(said) != 1 || !strings.Contains(said[0], "cannot be read") {
 			t.Errorf("%q: said %q", text, said)
 		}
 	}
-	known := api.Desired{Directory: api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: addr("192.0.2.1")}, {Name: "h2", Address: addr("192.0.2.2")}},
+	known := api.Desired{Directory: api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: addr("192.0.2.1"), HostIPv6: api.HostIPv6{IPv6: addr("2001:db8::1"), AlsoIPv6: []netip.Addr{addr("2001:db8::1:1")}}}, {Name: "h2", Address: addr("192.0.2.2"), HostIPv6: api.HostIPv6{IPv6: addr("2001:db8::2"), AlsoIPv6: []netip.Addr{addr("2001:db8::2:1")}}}},
 		Endpoints: []api.HostEndpoints{{Host: "h2", Endpoints: []api.Endpoint{{Protocol: api.TCP, Address: netip.MustParseAddrPort("192.0.2.2:20009"), Public: true}}}}}}
 	if err := atomicfile.WriteSummed(dirs.Desired(), known, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := hostConfig(dirs, say); err != nil || len(got.Members) != 2 || len(got.Public) != 1 {
+	if got, err := hostConfig(dirs, say); err != nil || len(got.Members) != 6 || len(got.Public) != 2 || got.Address6 != addr("2001:db8::1") {
 		t.Errorf("with what the master last said: %+v, %v", got, err)
 	}
 }

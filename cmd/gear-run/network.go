@@ -27,7 +27,7 @@ func netUp(ctx context.Context, uid string, stderr io.Writer) error {
 	return podnet.Up(ctx, dirs, api.UID(uid), podnet.Hooks{
 		Links: layLinks,
 		Say:   say,
-		Host:  func(ctx context.Context) error { return layHost(ctx, dirs, say) },
+		Host:  func(ctx context.Context) (bool, error) { return layHost(ctx, dirs, say) },
 	})
 }
 
@@ -80,20 +80,21 @@ func layLinks(ctx context.Context, netns string, fresh bool, pod netip.Addr, lin
 // rulesLimit is the most that is read of the host's rules, in bytes.
 const rulesLimit = 64 << 20
 
-// layHost lays the host's own rules as the agent last had them. A host whose agent has never kept any has none.
-func layHost(ctx context.Context, dirs podstate.Dirs, say func(string)) error {
+// layHost lays the host's own rules as the agent last had them, and tells whether the host has IPv6. A host whose agent has never kept any has none.
+func layHost(ctx context.Context, dirs podstate.Dirs, say func(string)) (ipv6 bool, err error) {
 	config, err := hostConfig(dirs, say)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the host's rules: %w", err)
+		return false, fmt.Errorf("reading the host's rules: %w", err)
 	}
+	config.Routes6 = podnet.RoutesIPv6(dirs)
 	rules, err := linker.HostPlan(config)
 	if err != nil {
-		return fmt.Errorf("the host's rules in %q: %w", dirs.HostRules(), err)
+		return false, fmt.Errorf("the host's rules in %q: %w", dirs.HostRules(), err)
 	}
-	return linker.Apply(ctx, "", rules)
+	return config.Address6.IsValid(), linker.Apply(ctx, "", rules)
 }
 
 // hostConfig reads what the agent last made the host's rules of, so that a host that powers on without an agent has its
@@ -145,15 +146,24 @@ func foundConfig(dirs podstate.Dirs) (linker.HostConfig, bool) {
 			held[n.Address] = podnet.Egress(uid, p.Spec.Egress, dirs.LoadTold(uid))
 		}
 	}
-	members := []netip.Addr{address}
-	var public []linker.PublicPort
-	if known, err := dirs.LoadDesired(); err == nil {
-		public = linker.PublicPorts(known.Directory, address)
-		for _, h := range known.Directory.Hosts {
-			if h.Address.IsValid() && h.Address != address {
-				members = append(members, h.Address)
-			}
-		}
+	return podnet.HostConfig(knownHosts(dirs, address), pods, balanced, held), address.IsValid()
+}
+
+// knownHosts gives the host's addresses, and of the hosts and public ports what the master last told of.
+func knownHosts(dirs podstate.Dirs, address netip.Addr) linker.HostConfig {
+	c := linker.HostConfig{Address: address, Members: []netip.Addr{address}}
+	known, err := dirs.LoadDesired()
+	if err != nil {
+		return c
 	}
-	return podnet.HostConfig(address, members, public, pods, balanced, held), address.IsValid()
+	c.Public = linker.PublicPorts(known.Directory, address)
+	for _, h := range known.Directory.Hosts {
+		if h.Address == address {
+			c.Address6 = h.IPv6
+		} else if h.Address.IsValid() {
+			c.Members = append(c.Members, h.Address)
+		}
+		c.Members = append(c.Members, h.AllIPv6()...)
+	}
+	return c
 }

@@ -10,7 +10,6 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/client"
-	"gearmesh.dev/internal/clientconfig"
 )
 
 // app is one run of gear.
@@ -37,7 +36,7 @@ func (a *app) root() *cobra.Command {
 		Long: `gear turns plain Linux hosts into one application platform: it shows and changes what a cluster runs.
 
 Commands and kinds may be shortened as long as they are unique: gear g pods.
-Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there is something to do), 3 not there, 4 not in time, 130 interrupted.`,
+Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan, gear diff: there is something to do), 3 not there, 4 not in time, 130 interrupted.`,
 		Example: `  gear lab up -n 3                     # three hosts on this machine, to try it
   gear up --router                     # make this host a cluster
   gear apply -f shop.yaml              # run what the file says
@@ -53,6 +52,9 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there
 	f.StringVarP(&a.project, "project", "p", a.getenv("GEAR_PROJECT"), "project (default $GEAR_PROJECT)")
 	f.StringVar(&a.context, "context", a.getenv("GEAR_CONTEXT"), "cluster, as the client's configuration names it (default $GEAR_CONTEXT, else its current one)")
 	a.noError(root.RegisterFlagCompletionFunc("project", a.completeProjects))
+	a.noError(root.RegisterFlagCompletionFunc("context", func(c *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
+		return completeContexts(c, nil, begin)
+	}))
 	titles := map[string]string{"what": "Look:", "reach": "Reach in:", "change": "Change:", "hosts": "Hosts:", "other": "Other:"}
 	for _, id := range strings.Split(groups, ",") {
 		root.AddGroup(&cobra.Group{ID: id, Title: titles[id]})
@@ -63,11 +65,11 @@ Exit status: 0 done, 1 error, 2 command line or manifest wrong (gear plan: there
 			root.AddCommand(c)
 		}
 	}
-	add("what", a.statusCmd(), a.getCmd(), a.describeCmd(), a.logsCmd(), a.whyCmd(), a.hostsCmd())
+	add("what", a.statusCmd(), a.getCmd(), a.describeCmd(), a.explainCmd(), a.logsCmd(), a.eventsCmd(), a.whyCmd(), a.hostsCmd())
 	add("reach", a.execCmd(), a.shellCmd(), a.portForwardCmd(), a.cpCmd())
-	add("change", a.applyCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
-	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.labCmd())
-	add("other", a.versionCmd())
+	add("change", a.applyCmd(), a.diffCmd(), a.rolloutCmd(), a.deleteCmd(), a.waitCmd(), a.projectCmd())
+	add("hosts", a.upCmd(), a.joinCmd(), a.tokenCmd(), a.meshCmd(), a.labCmd())
+	add("other", a.contextCmd(), a.versionCmd())
 	add("hosts", a.hostCmd(), a.planCmd(), a.masterCmd(), a.backupCmd(), a.restoreCmd())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
@@ -97,11 +99,7 @@ func (a *app) unknownCommand(c *cobra.Command, args []string) error {
 
 // client makes the client of the chosen cluster.
 func (a *app) client() (*client.Client, error) {
-	path, err := clientconfig.Path()
-	if err != nil {
-		return nil, err
-	}
-	file, err := clientconfig.Load(path)
+	_, file, err := readContexts()
 	if err != nil {
 		return nil, err
 	}

@@ -14,10 +14,22 @@ import (
 	"gearmesh.dev/client"
 )
 
+// deletion is how something is to be deleted.
+type deletion struct {
+	confirm string
+	wait    bool
+	timeout time.Duration
+	now     bool // of a host
+}
+
+func (d *deletion) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&d.confirm, "confirm", "", "the resource's name again, instead of being asked")
+	cmd.Flags().BoolVar(&d.wait, "wait", false, "wait until it is gone")
+	cmd.Flags().DurationVar(&d.timeout, "timeout", 5*time.Minute, "how long to wait at most")
+}
+
 func (a *app) deleteCmd() *cobra.Command {
-	var confirm string
-	var wait bool
-	var timeout time.Duration
+	var d deletion
 	cmd := &cobra.Command{
 		Use: "delete KIND NAME", Short: "Delete a resource, after asking",
 		Long: `Says what goes with the resource and asks for its name. Without a terminal it does nothing unless --confirm NAME is
@@ -33,23 +45,48 @@ given. A service's pods end first; a deleted pod is replaced by another.`,
 			if k.InProject() && a.project == "" && !strings.Contains(args[1], "/") {
 				return usageError(cmd, "which project? give -p PROJECT, or PROJECT/NAME")
 			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			r, err := a.exact(cmd.Context(), c, k, args[1])
-			if err != nil {
-				return err
-			}
-			if err := a.confirmed(cmd.Context(), c, r, confirm); err != nil {
-				return err
-			}
-			return a.delete(cmd.Context(), c, r, wait, timeout)
+			return a.deleteNamed(cmd.Context(), k, args[1], d)
 		},
 	}
-	cmd.Flags().StringVar(&confirm, "confirm", "", "the resource's name again, instead of being asked")
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")
-	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "how long to wait at most")
+	d.flags(cmd)
+	return cmd
+}
+
+// deleteNamed deletes what is named in full, when a person means it.
+func (a *app) deleteNamed(ctx context.Context, k api.Kind, name string, d deletion) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	r, err := a.exact(ctx, c, k, name)
+	if err != nil {
+		return err
+	}
+	if err := a.confirmed(ctx, c, r, d); err != nil {
+		return err
+	}
+	return a.delete(ctx, c, r, d)
+}
+
+// removeHostCmd is gear delete host, where people look for it.
+func (a *app) removeHostCmd() *cobra.Command {
+	var d deletion
+	cmd := &cobra.Command{
+		Use: "remove HOST", Short: "Take a host out of the cluster, after asking",
+		Long: `Moves the host's pods to others that fit, then forgets it: its certificate is refused by every master and every host from then on,
+for as long as it would have been good. A host that joins again, also under the same name, gets one that works. The same as gear delete host HOST.
+The host still knows the key of the gossip, which authorises nothing.
+
+--now is for a host that was broken into: its certificate is refused at once, nothing that it says counts any more, and its pods are made anew elsewhere
+without waiting for it. What runs by a lease (singletons) is started when the lease and the time to end have run out. Volumes on the host are given up, and what runs there runs on, cut off: turn it off.`,
+		Example: "  gear host remove h4\n  gear host remove h4 --confirm h4 --wait\n  gear host remove h4 --now",
+		Args:    between(1, 1, "the name of a host"), ValidArgsFunction: a.completeNames(api.KindHost),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.deleteNamed(cmd.Context(), api.KindHost, args[0], d)
+		},
+	}
+	d.flags(cmd)
+	cmd.Flags().BoolVar(&d.now, "now", false, "do not wait for its pods to move: the host is not trusted any more")
 	return cmd
 }
 
@@ -70,16 +107,19 @@ func (a *app) exact(ctx context.Context, c *client.Client, k api.Kind, word stri
 }
 
 // confirmed makes sure that a person means it.
-func (a *app) confirmed(ctx context.Context, c *client.Client, r api.Resource, confirm string) error {
+func (a *app) confirmed(ctx context.Context, c *client.Client, r api.Resource, d deletion) error {
 	name := string(r.Head().Metadata.Name)
 	again := fmt.Sprintf("gear delete %s%s %s --confirm %s", kindWord(r.Head().Kind), projectFlag(r.Head().Metadata.Project), name, name)
-	switch {
-	case confirm == name:
-		return nil
-	case confirm != "":
-		return problem{what: fmt.Sprintf("--confirm says %q, but this is %q", confirm, name), code: exitUsage}
+	if d.now {
+		again = fmt.Sprintf("gear host remove %s --now --confirm %s", name, name)
 	}
-	for _, line := range a.consequences(ctx, c, r) {
+	switch {
+	case d.confirm == name:
+		return nil
+	case d.confirm != "":
+		return problem{what: fmt.Sprintf("--confirm says %q, but this is %q", d.confirm, name), code: exitUsage}
+	}
+	for _, line := range a.consequences(ctx, c, r, d.now) {
 		fmt.Fprintln(a.err, line)
 	}
 	if !a.inTTY {
@@ -97,7 +137,7 @@ func (a *app) confirmed(ctx context.Context, c *client.Client, r api.Resource, c
 }
 
 // consequences says what goes and what stays. It only informs: what cannot be read is left out.
-func (a *app) consequences(ctx context.Context, c *client.Client, r api.Resource) []string {
+func (a *app) consequences(ctx context.Context, c *client.Client, r api.Resource, now bool) []string {
 	m := r.Head().Metadata
 	var pods int
 	find := func(project api.Name, mine func(*api.Pod) bool) {
@@ -121,23 +161,28 @@ func (a *app) consequences(ctx context.Context, c *client.Client, r api.Resource
 		return []string{fmt.Sprintf("Deleting %s ends its %s; links to it are refused then.", r.Head().Key(), count(pods, "pod"))}
 	case api.KindHost:
 		find("", func(p *api.Pod) bool { return p.Spec.Host == m.Name })
-		return []string{fmt.Sprintf("Deleting %s takes it out of the cluster; its %s move to other hosts that fit.", r.Head().Key(), count(pods, "pod"))}
+		if now {
+			return []string{fmt.Sprintf("Removing %s at once gives up what is on it: its certificate is refused, its %s are made anew elsewhere, without the data of volumes there.", r.Head().Key(), count(pods, "pod"))}
+		}
+		return []string{fmt.Sprintf("Deleting %s takes it out of the cluster; its %s move to other hosts that fit, and its certificate is refused then.", r.Head().Key(), count(pods, "pod"))}
 	case api.KindPod:
 		return []string{fmt.Sprintf("Deleting %s ends it; its service starts another.", r.Head().Key())}
 	}
 	return nil
 }
 
-func (a *app) delete(ctx context.Context, c *client.Client, r api.Resource, wait bool, timeout time.Duration) error {
+func (a *app) delete(ctx context.Context, c *client.Client, r api.Resource, d deletion) error {
 	key := r.Head().Key()
-	_, err := c.Delete(ctx, key, 0)
-	if err != nil {
+	if err := remove(ctx, c, key, d.now); err != nil {
 		return err
 	}
-	if wait {
-		return a.wait(ctx, c, key, "deleted", timeout)
+	if d.now {
+		fmt.Fprintf(a.err, "%s is cut off; turn it off, and change the key of the gossip, which it knows: gear mesh rotate\n", key)
 	}
-	_, err = c.Get(ctx, key)
+	if d.wait {
+		return a.wait(ctx, c, key, "deleted", d.timeout)
+	}
+	_, err := c.Get(ctx, key)
 	var e *api.Error
 	switch {
 	case errors.As(err, &e) && e.Code == api.CodeNotFound:
@@ -148,4 +193,12 @@ func (a *app) delete(ctx context.Context, c *client.Client, r api.Resource, wait
 	}
 	fmt.Fprintf(a.out, "%s is being deleted\n", key)
 	return nil
+}
+
+func remove(ctx context.Context, c *client.Client, key api.Key, now bool) error {
+	if now {
+		return c.Expel(ctx, key.Name)
+	}
+	_, err := c.Delete(ctx, key, 0)
+	return err
 }

@@ -43,6 +43,7 @@ func (a *app) describe(ctx context.Context, c *client.Client, r api.Resource) er
 	if err := a.related(ctx, c, r, m.Name); err != nil {
 		return err
 	}
+	a.recent(ctx, c, r)
 	return a.section("spec", specOf(r))
 }
 

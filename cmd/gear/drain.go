@@ -19,7 +19,7 @@ func (a *app) cordonCmd() *cobra.Command {
 		Use: "cordon HOST", Short: "Place no new pods on a host; what runs there stays",
 		Example: "  gear host cordon h1", Args: between(1, 1, "the name of a host"), ValidArgsFunction: a.completeNames(api.KindHost),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.setHost(cmd.Context(), args[0], "cordoned", func(s *api.HostSpec) { s.Cordoned = true })
+			return a.setHost(cmd.Context(), args[0], "cordoned", func(h *api.Host) { h.Spec.Cordoned = true })
 		},
 	}
 }
@@ -29,7 +29,7 @@ func (a *app) uncordonCmd() *cobra.Command {
 		Use: "uncordon HOST", Short: "Place pods on a host again, after cordon or drain",
 		Example: "  gear host uncordon h1", Args: between(1, 1, "the name of a host"), ValidArgsFunction: a.completeNames(api.KindHost),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.setHost(cmd.Context(), args[0], "takes pods again", func(s *api.HostSpec) { s.Cordoned, s.Drain = false, false })
+			return a.setHost(cmd.Context(), args[0], "takes pods again", func(h *api.Host) { h.Spec.Cordoned, h.Spec.Drain = false, false })
 		},
 	}
 }
@@ -47,7 +47,7 @@ Ctrl-C only stops following. Exit status 4: not in time.`,
   gear host uncordon h1                # takes pods again`,
 		Args: between(1, 1, "the name of a host"), ValidArgsFunction: a.completeNames(api.KindHost),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.setHost(cmd.Context(), args[0], "is being drained", func(s *api.HostSpec) { s.Drain = true }); err != nil || detach {
+			if err := a.setHost(cmd.Context(), args[0], "is being drained", func(h *api.Host) { h.Spec.Drain = true }); err != nil || detach {
 				return err
 			}
 			return a.followDrain(cmd.Context(), args[0], timeout)
@@ -58,29 +58,25 @@ Ctrl-C only stops following. Exit status 4: not in time.`,
 	return cmd
 }
 
-// setHost changes a host's spec, on top of what others change at the same time.
-func (a *app) setHost(ctx context.Context, name, done string, change func(*api.HostSpec)) error {
+// setHost changes a host, on top of what others change at the same time.
+func (a *app) setHost(ctx context.Context, name, done string, change func(*api.Host)) error {
 	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	for range 5 {
+	return amongOthers("host "+name, func() error {
 		r, err := a.find(ctx, c, api.KindHost, name)
 		if err != nil {
 			return err
 		}
 		h := r.(*api.Host)
-		change(&h.Spec)
+		change(h)
 		_, result, err := c.Put(ctx, h)
-		if e := (*api.Error)(nil); errors.As(err, &e) && e.Code == api.CodeConflict {
-			continue
-		}
 		if err == nil {
 			fmt.Fprintf(a.out, "host %s %s (%s)\n", h.Metadata.Name, done, result)
 		}
 		return err
-	}
-	return fmt.Errorf("host %q is being changed by others all the time; try again", name)
+	})
 }
 
 // followDrain tells how far the draining is until no pod is left that can move.

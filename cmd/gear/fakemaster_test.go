@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -25,6 +26,7 @@ type fakeMaster struct {
 	mu        sync.Mutex
 	revision  int64
 	objects   map[api.Key]api.Resource
+	past      map[api.Key][]api.ServiceVersion
 	changed   chan struct{}
 	done      chan struct{}
 	events    []fakeEvent
@@ -41,7 +43,7 @@ type fakeEvent struct {
 const fakeToken = "secret-token"
 
 func newFakeMaster() *fakeMaster {
-	m := &fakeMaster{objects: map[api.Key]api.Resource{}, changed: make(chan struct{}), done: make(chan struct{})}
+	m := &fakeMaster{objects: map[api.Key]api.Resource{}, past: map[api.Key][]api.ServiceVersion{}, changed: make(chan struct{}), done: make(chan struct{})}
 	mux := http.NewServeMux()
 	for _, k := range api.Kinds() {
 		_, many := kindWords(k)
@@ -58,7 +60,17 @@ func newFakeMaster() *fakeMaster {
 	}
 	mux.HandleFunc("GET /v1/watch", m.watch)
 	m.hostwork(mux)
+	mux.HandleFunc("GET /v1/projects/{project}/services/{name}/history", m.history)
 	mux.HandleFunc("POST /v1/plan", m.plan)
+	mux.HandleFunc("POST /v1/apply", m.apply)
+	mux.HandleFunc("GET /v1/rebalance", m.nextMoves)
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		pod := api.Event{Kind: api.KindPod, Project: "shop", Name: "web-aaaaa", Service: "web", Host: "h1", Level: api.EventWarning, Reason: api.ReasonOOMKilled,
+			Message: "over 24 MiB", Count: 3, First: time.Now(), Last: time.Now()}
+		if q := r.URL.Query(); q.Get("kind") != string(api.KindHost) && (q.Get("name") == "" || q.Get("name") == "web-aaaaa") {
+			answer(w, pod)
+		}
+	})
 	mux.HandleFunc("GET /v1/projects/{project}/logs", m.logs)
 	mux.HandleFunc("GET /v1/hosts/{name}/logs", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, api.LogLine{Time: time.Now(), Host: api.Name(r.PathValue("name")), Source: "systemd", Text: "of " + r.URL.Query().Get("unit")})
@@ -188,35 +200,59 @@ func (m *fakeMaster) put(k api.Kind) http.HandlerFunc {
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		h := o.Head()
-		project := api.Key{Kind: api.KindProject, Name: h.Metadata.Project}
-		if _, ok := m.objects[project]; k.InProject() && !ok {
-			refuse(w, api.Errorf(api.CodeNotFound, "there is no %s", project))
+		if e := m.needsLocked(o, nil); e != nil {
+			refuse(w, e)
 			return
 		}
-		o.Default()
-		old, exists := m.objects[h.Key()]
-		result := "created"
-		if exists {
-			h.Metadata.UID, h.Metadata.Created, result = old.Head().Metadata.UID, old.Head().Metadata.Created, "configured"
-			a, _ := json.Marshal(specOf(old))
-			b, _ := json.Marshal(specOf(o))
-			if string(a) == string(b) {
-				w.Header().Set("Gear-Result", "unchanged")
-				answer(w, old)
-				return
-			}
-		}
-		if host, ok := o.(*api.Host); ok && host.Spec.Drain {
-			host.Status.State, host.Status.Reason, host.Status.Message = api.HostReady, api.ReasonDrained, "it is drained: no pod is on it"
-		}
-		m.storeLocked(o, api.EventPut)
-		if s, ok := o.(*api.Service); ok {
-			m.deployLocked(s)
-		}
-		w.Header().Set("Gear-Result", result)
-		answer(w, m.objects[h.Key()])
+		w.Header().Set("Gear-Result", string(m.putLocked(o)))
+		answer(w, m.objects[o.Head().Key()])
 	}
+}
+
+// needsLocked refuses what is in a project that is neither there nor among those that come with it.
+func (m *fakeMaster) needsLocked(o api.Resource, with []api.Resource) *api.Error {
+	h := o.Head()
+	project := api.Key{Kind: api.KindProject, Name: h.Metadata.Project}
+	_, ok := m.objects[project]
+	if !h.Kind.InProject() || ok || slices.ContainsFunc(with, func(r api.Resource) bool { return r.Head().Key() == project }) {
+		return nil
+	}
+	return api.Errorf(api.CodeNotFound, "there is no %s", project)
+}
+
+// wouldLocked says what storing a resource would do to it, and fills in what is there.
+func (m *fakeMaster) wouldLocked(o api.Resource) api.ApplyResult {
+	o.Default()
+	h := o.Head()
+	old, exists := m.objects[h.Key()]
+	if !exists {
+		return api.ResultCreated
+	}
+	h.Metadata.UID, h.Metadata.Created = old.Head().Metadata.UID, old.Head().Metadata.Created
+	a, _ := json.Marshal(specOf(old))
+	b, _ := json.Marshal(specOf(o))
+	if string(a) == string(b) && maps.Equal(old.Head().Metadata.Labels, h.Metadata.Labels) {
+		return api.ResultUnchanged
+	}
+	return api.ResultConfigured
+}
+
+func (m *fakeMaster) putLocked(o api.Resource) api.ApplyResult {
+	result := m.wouldLocked(o)
+	if result == api.ResultUnchanged {
+		return result
+	}
+	if host, ok := o.(*api.Host); ok && host.Spec.Drain {
+		host.Status.State, host.Status.Reason, host.Status.Message = api.HostReady, api.ReasonDrained, "it is drained: no pod is on it"
+	}
+	if s, ok := o.(*api.Service); ok {
+		m.replaceLocked(s)
+	}
+	m.storeLocked(o, api.EventPut)
+	if s, ok := o.(*api.Service); ok {
+		m.deployLocked(s)
+	}
+	return result
 }
 
 func (m *fakeMaster) delete(k api.Kind) http.HandlerFunc {

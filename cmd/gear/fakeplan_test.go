@@ -34,6 +34,18 @@ func (m *fakeMaster) plan(w http.ResponseWriter, r *http.Request) {
 	answer(w, out)
 }
 
+// nextMoves has a move, until there is a service called held.
+func (m *fakeMaster) nextMoves(w http.ResponseWriter, _ *http.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.objects[api.Key{Kind: api.KindService, Project: "shop", Name: "held"}] != nil {
+		answer(w, api.RebalancePlan{Held: "host h2 is suspect"})
+		return
+	}
+	answer(w, api.RebalancePlan{Pods: []api.PodChange{{Op: api.PodReplace, Project: "shop", Service: "web", Pod: "web-aaaaa", Host: "h1", NewHost: "h2",
+		Reason: api.ReasonRebalanced, Message: "host h2 is better: it has 1 pods of the service then, h1 had 2"}}})
+}
+
 func fakePods() []api.PodChange {
 	web := api.PodChange{Project: "shop", Service: "web"}
 	replace, none, keep, end := web, web, web, web
@@ -42,7 +54,9 @@ func fakePods() []api.PodChange {
 	none.Op, none.Reason, none.Message = api.PodMake, api.ReasonScaleUp, "none of 2 hosts fits"
 	end.Op, end.Pod, end.Host, end.Reason = api.PodEnd, "web-ccccc", "h2", api.ReasonScaleDown
 	keep.Op, keep.Pod, keep.Host = api.PodKeep, "web-bbbbb", "h2"
-	return []api.PodChange{replace, none, end, keep}
+	named := web
+	named.Op, named.Service, named.Pod, named.NewHost, named.Reason = api.PodMake, "db", "db-2", "h2", api.ReasonScaleUp
+	return []api.PodChange{replace, none, end, keep, named}
 }
 
 func fakeUnits() []api.UnitChange {

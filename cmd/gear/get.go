@@ -20,11 +20,14 @@ func (a *app) getCmd() *cobra.Command {
 		Use: "get KIND [NAME]", Short: "Show resources in a table, or as the API has them",
 		Long: `Shows projects, hosts, secrets (their names), services, pods or aliases. Without -p, resources of all projects are listed.
 
--o json and -o yaml print exactly what the API answers.`,
+-o json and -o yaml print exactly what the API answers. -o jsonpath=PATH picks values out of that (RFC 9535), one on a line;
+with --watch, out of each resource that changes.`,
 		Example: `  gear get pods -p shop
   gear get pods -o wide
   gear get pods -l service=web,host=h1
   gear get service shop/web -o yaml
+  gear get pods -l service=web -o 'jsonpath=$.items[*].spec.host'
+  gear get hosts -o 'jsonpath=$.items[?@.status.state != "ready"].metadata.name'
   gear get hosts --watch`,
 		Args: between(1, 2, "a kind and perhaps a name"), ValidArgsFunction: a.completeKindName,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,8 +78,7 @@ func (a *app) getOne(ctx context.Context, c *client.Client, k api.Kind, name, fo
 	if err != nil {
 		return err
 	}
-	switch format {
-	case "json", "yaml":
+	if asValue(format) {
 		return a.printValue(r, format)
 	}
 	return a.table(ctx, c, k, []api.Resource{r}, format)
@@ -87,8 +89,7 @@ func (a *app) getAll(ctx context.Context, c *client.Client, k api.Kind, selector
 	if err != nil {
 		return err
 	}
-	switch format {
-	case "json", "yaml":
+	if asValue(format) {
 		return a.printValue(api.List[api.Resource]{Revision: revision, Items: append([]api.Resource{}, items...)}, format)
 	}
 	if len(items) == 0 && format != "name" {
@@ -216,6 +217,9 @@ type watchTable struct {
 }
 
 func (w *watchTable) show(e client.Event) error {
+	if strings.HasPrefix(w.format, jsonPathPrefix) {
+		return w.printValue(e.Object, w.format)
+	}
 	switch w.format {
 	case "json":
 		return w.printLine(map[string]any{"type": e.Type, "revision": e.Revision, "object": e.Object})

@@ -13,6 +13,8 @@ import (
 func podHealth(p *api.Pod) (health, string) {
 	s := p.Status
 	switch {
+	case p.Metadata.Deleting && s.Phase == api.PhaseGone && p.Spec.Ordinal != nil:
+		return idle, "gone" // it is kept for its volumes
 	case p.Metadata.Deleting:
 		return coming, "stopping"
 	case s.Phase == api.PhaseRunning && s.Ready:
@@ -37,7 +39,7 @@ func serviceHealth(s *api.Service) health {
 		return idle
 	case s.Status.Ready >= want && s.Status.Pods == want:
 		return well
-	case s.Status.Reason == api.ReasonProgressing, s.Status.Reason == "", s.Status.Reason == api.ReasonNotReady, s.Status.Reason == api.ReasonWaitingForHost:
+	case s.Status.Reason == api.ReasonProgressing, s.Status.Reason == "", s.Status.Reason == api.ReasonNotReady, s.Status.Reason == api.ReasonWaitingForHost, s.Status.Reason == api.ReasonQueued:
 		return coming
 	}
 	return ill

@@ -12,14 +12,16 @@ import (
 
 func (a *app) hostCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "host", Short: "Work on one host: cordon, drain, uncordon, repair, eject, forget-pod",
+		Use: "host", Short: "Work on one host: approve, cordon, drain, uncordon, label, repair, remove, eject, forget-pod",
 		Example: `  gear host drain h1                   # before maintenance; gear host uncordon h1 after it
+  gear host label h1 zone=a
   gear host repair h1
   gear host repair --local             # on the host itself; needs no master
   gear host eject --confirm h1         # on the host itself: take Gearmesh away, leave what runs`,
 		Args: a.unknownCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(a.cordonCmd(), a.drainCmd(), a.uncordonCmd(), a.repairCmd(), a.ejectCmd(), a.forgetPodCmd())
+	cmd.AddCommand(a.cordonCmd(), a.drainCmd(), a.uncordonCmd(), a.labelCmd(), a.repairCmd(), a.ejectCmd(), a.forgetPodCmd(),
+		a.removeHostCmd(), a.pendingCmd(), a.verdictCmd(api.PendingApproved), a.verdictCmd(api.PendingRejected))
 	return cmd
 }
 

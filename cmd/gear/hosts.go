@@ -23,7 +23,9 @@ func (a *app) hostsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.getAll(cmd.Context(), c, api.KindHost, "", cmp.Or(format, "wide"))
+			err = a.getAll(cmd.Context(), c, api.KindHost, "", cmp.Or(format, "wide"))
+			a.tellPending(cmd.Context(), c)
+			return err
 		},
 	}
 	formatFlag(cmd, &format)

@@ -27,10 +27,14 @@ func (a *app) links(w api.Why) {
 }
 
 func linkName(l api.LinkTarget) string {
+	name := string(l.Service)
 	if l.Project != "" {
-		return string(l.Project) + "/" + string(l.Service)
+		name = string(l.Project) + "/" + name
 	}
-	return string(l.Service)
+	if l.Name != "" {
+		name = fmt.Sprintf("%s (%s)", l.Name, name)
+	}
+	return name
 }
 
 func linkPlace(l api.LinkTarget) string {

@@ -12,6 +12,8 @@ import (
 	"gearmesh.dev/internal/clientconfig"
 )
 
+// The commands of the masters themselves.
+
 func (a *app) masterCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "master", Short: "Work on the masters: list, remove",
@@ -88,11 +90,7 @@ func (a *app) printMasters(list api.MasterList) {
 
 // saveMasters writes where the masters are into the context in use, the one that was asked first.
 func (a *app) saveMasters(list api.MasterList) error {
-	path, err := clientconfig.Path()
-	if err != nil {
-		return err
-	}
-	file, err := clientconfig.Load(path)
+	path, file, err := readContexts()
 	if err != nil {
 		return err
 	}

@@ -16,15 +16,11 @@ func (a *app) planApply(cmd *cobra.Command, files []string, format string, exitC
 	if err != nil {
 		return err
 	}
-	resources := make([]api.Resource, len(list))
-	for i, m := range list {
-		resources[i] = m.resource
-	}
 	c, err := a.client()
 	if err != nil {
 		return err
 	}
-	p, err := c.Plan(cmd.Context(), resources)
+	p, err := c.Plan(cmd.Context(), resourcesOf(list))
 	if err != nil {
 		return whereOf(err, list)
 	}
@@ -39,13 +35,13 @@ func (a *app) planApply(cmd *cobra.Command, files []string, format string, exitC
 	return err
 }
 
-// whereOf adds to a refusal the files that it may be about.
-func whereOf(err error, list []manifest) error {
+// whereOf puts files and lines into a refusal, where the master says which resource of the request it is about.
+func whereOf(err error, list []manifest) problem {
 	p := asProblem(err)
 	for i, m := range list {
-		at := fmt.Sprintf("resources[%d]", i)
-		p.what = strings.ReplaceAll(p.what, at, fmt.Sprintf("%s:%d", m.file, m.line))
-		p.why = strings.ReplaceAll(p.why, at+".", fmt.Sprintf("%s:%d: ", m.file, m.line))
+		at, here := fmt.Sprintf("resources[%d]", i), fmt.Sprintf("%s:%d", m.file, m.line)
+		p.what = strings.ReplaceAll(p.what, at, here)
+		p.why = strings.ReplaceAll(strings.ReplaceAll(p.why, at+".", here+": "), at+":", here+":")
 	}
 	return p
 }
@@ -62,7 +58,7 @@ func (a *app) printApplyPlan(p api.ApplyPlan, files []string) {
 	a.unitChanges(p.Units)
 	a.ruleChanges(p.Rules)
 	fmt.Fprintf(a.out, "\n%s\n", summary(p))
-	fmt.Fprintf(a.out, "%s gear apply%s\n", a.outPaint.bold("try:"), fileFlags(files))
+	fmt.Fprintf(a.out, "%s gear apply%s%s --if-revision %d\n", a.outPaint.bold("try:"), fileFlags(files), projectFlag(api.Name(a.project)), p.Revision)
 }
 
 func fileFlags(files []string) string {
@@ -124,7 +120,7 @@ func (a *app) podChange(c api.PodChange) string {
 	}
 	switch c.Op {
 	case api.PodMake:
-		return fmt.Sprintf("%s new pod of %s/%s %s: %s", a.outPaint.green("+"), c.Project, c.Service, where, c.Reason)
+		return fmt.Sprintf("%s new pod %s %s: %s", a.outPaint.green("+"), newPodName(c), where, c.Reason)
 	case api.PodReplace:
 		return fmt.Sprintf("%s %s ends, a new one %s takes its place: %s", a.outPaint.yellow("±"), was, where, c.Reason)
 	case api.PodEnd:
@@ -133,6 +129,14 @@ func (a *app) podChange(c api.PodChange) string {
 		return fmt.Sprintf("%s %s/%s, which waits for a host, goes %s", a.outPaint.green("→"), c.Project, c.Pod, where)
 	}
 	return fmt.Sprintf("%s %s runs on", a.outPaint.grey("="), was)
+}
+
+// newPodName names a pod that would be made, where its name is known before.
+func newPodName(c api.PodChange) string {
+	if c.Pod != "" {
+		return fmt.Sprintf("%s/%s", c.Project, c.Pod)
+	}
+	return fmt.Sprintf("of %s/%s", c.Project, c.Service)
 }
 
 // leftOut says how many hosts were left out and why.

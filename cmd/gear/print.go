@@ -14,32 +14,57 @@ import (
 // formats are what -o takes.
 func formats() []string { return []string{"wide", "json", "yaml", "name"} }
 
-func formatFlag(cmd *cobra.Command, format *string, only ...string) {
-	known := only
-	if known == nil {
-		known = formats()
+// known gives the formats of a command that has only some of them. Where there is YAML, a path can pick values.
+func known(only []string) []string {
+	if only == nil {
+		only = formats()
 	}
-	cmd.Flags().StringVarP(format, "output", "o", "", "one of "+strings.Join(known, ", "))
-	if err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	if slices.Contains(only, "yaml") {
+		return append(slices.Clone(only), jsonPathPrefix+"PATH")
+	}
+	return only
+}
+
+func formatFlag(cmd *cobra.Command, format *string, only ...string) {
+	words := known(only)
+	cmd.Flags().StringVarP(format, "output", "o", "", "one of "+strings.Join(words, ", "))
+	for i := range words {
+		words[i] = strings.TrimSuffix(words[i], "PATH")
+	}
+	if err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag was made just now
 	}
 }
 
 // checkFormat refuses a format that is not known.
 func checkFormat(cmd *cobra.Command, format string, only ...string) error {
-	known := only
-	if known == nil {
-		known = formats()
-	}
-	if format == "" || slices.Contains(known, format) {
+	words := known(only)
+	if strings.HasPrefix(format, jsonPathPrefix) && slices.Contains(words, jsonPathPrefix+"PATH") {
+		if _, err := parseJSONPath(format); err != nil {
+			return usageError(cmd, "%v", err)
+		}
 		return nil
 	}
-	return usageError(cmd, "there is no format %q%s; there are %s", format, didYouMean(format, known), strings.Join(known, ", "))
+	if format == "" || slices.Contains(words, format) {
+		return nil
+	}
+	return usageError(cmd, "there is no format %q%s; there are %s", format, didYouMean(format, words), strings.Join(words, ", "))
 }
 
-// printValue prints a value as the API has it, in JSON or YAML.
+// asValue tells whether a format shows what the API has, rather than a table.
+func asValue(format string) bool {
+	return format == "json" || format == "yaml" || strings.HasPrefix(format, jsonPathPrefix)
+}
+
+// printValue prints a value as the API has it, in JSON or YAML, or what a path finds in it.
 func (a *app) printValue(v any, format string) error {
-	if format == "yaml" {
+	p, err := parseJSONPath(format)
+	switch {
+	case err != nil:
+		return err
+	case p != nil:
+		return a.printPath(v, p, format)
+	case format == "yaml":
 		text, err := asYAML(v)
 		if err != nil {
 			return err

@@ -60,6 +60,8 @@ func (a *app) installed(s install.Step) {
 	switch {
 	case s.Err != nil:
 		mark = a.errPaint.red("✗")
+	case s.Waits != "":
+		mark = a.errPaint.yellow("…")
 	case s.Done == "":
 		mark = a.errPaint.grey("·")
 	}
@@ -105,6 +107,7 @@ func (a *app) joinCmd() *cobra.Command {
 		Use: "join MASTER TOKEN", Short: "Make this host a member of a master's cluster",
 		Long: `Gets an identity from the master with a token of gear token create, and sets up agent, DNS and, with --router, a router
 on this host. The token carries the fingerprint of the cluster's CA, so the master is known before it is trusted.
+With a token of gear token create --approve it waits until an administrator lets it in; run again after a break, it waits on with the same key.
 
 With --master this host becomes a further master too (token: gear token create --master). Have 3 or 5 of them: with two, none may fail.`,
 		Example: `  gear join 192.0.2.10 TOKEN

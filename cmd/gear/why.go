@@ -36,6 +36,7 @@ func (a *app) whyCmd() *cobra.Command {
 				return a.printValue(w, format)
 			}
 			a.why(w)
+			a.recent(cmd.Context(), c, p)
 			return nil
 		},
 	}
@@ -74,6 +75,9 @@ func (a *app) placement(d *api.Decision) {
 	}
 	for _, r := range d.Reasons {
 		fmt.Fprintf(a.out, "    %s\n", r)
+	}
+	for _, o := range d.Others {
+		fmt.Fprintf(a.out, "  host %s would have had score %d\n", o.Host, o.Score)
 	}
 	rejected := map[string]int{}
 	for r, n := range d.Rejected {

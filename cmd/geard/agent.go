@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,10 @@ const (
 	dnsPort     = 53
 )
 
+// agentGC is how much the agent's heap may grow before it is collected, in percent of what lives (GOGC). What an agent allocates in
+// a pass is small, and a host has better uses for memory.
+const agentGC = 50
+
 func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	f := flag.NewFlagSet("geard agent", flag.ContinueOnError)
 	dir := f.String("identity", install.AgentDir, "directory of the host's identity, written by gear up and gear join")
@@ -49,6 +54,8 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	socket := f.String("engine", engine.Socket, "unix socket of dockerd, or of Podman's Docker-compatible service")
 	ceiling := f.String("max-policy", string(api.PolicyBaseline), "most that this host lets any pod have, whatever the master says: restricted, baseline or privileged")
 	classList := f.String("volume-class", "", "directories for classes of volumes, as NAME=DIRECTORY,NAME=DIRECTORY")
+	ipv6 := f.String("address6", "", "this host's IPv6 address, which makes it give IPv6 to its pods (default that of the interface with its IPv4 address, when it has one)")
+	linksOver := f.String("links-over", "", "interface that links to other hosts travel over, and no other: one of a WireGuard network that has the hosts' addresses, for example")
 	var names nameFlags
 	names.add(f)
 	if err := f.Parse(args); err != nil {
@@ -58,15 +65,20 @@ func runAgent(ctx context.Context, args []string, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("--volume-class: %w", err)
 	}
+	address6, err := parseAddress6(*ipv6)
+	if err != nil {
+		return err
+	}
 	maxPolicy := api.Policy(*ceiling)
 	if err := maxPolicy.Validate(); err != nil {
 		return fmt.Errorf("--max-policy: %w", err)
 	}
+	debug.SetGCPercent(agentGC)
 	id, err := install.LoadIdentity(*dir)
 	if err != nil {
 		return err
 	}
-	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy, classes: classes, names: names}, log)
+	d, err := newAgentDaemon(id, *dir, agentOptions{socket: *socket, maxPolicy: maxPolicy, classes: classes, address6: address6, linksOver: *linksOver, names: names}, log)
 	if err != nil {
 		return err
 	}
@@ -81,7 +93,23 @@ type agentOptions struct {
 	socket    string
 	maxPolicy api.Policy
 	classes   volumes.Classes
+	address6  netip.Addr // the zero one when it is to be found
+	linksOver string     // interface; any when empty
 	names     nameFlags
+}
+
+func parseAddress6(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err == nil {
+		err = api.CheckHostIPv6(a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("--address6: %w", err)
+	}
+	return a, nil
 }
 
 // agentDaemon joins the parts of a host.
@@ -126,8 +154,8 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 		return err
 	}
 	d.mesh, err = mesh.Start(mesh.Config{Name: d.id.Name, Address: d.id.Address, Key: d.id.GossipKey, Logger: d.log,
-		Snapshot: filepath.Join(d.dir, "mesh.snapshot"),
-		Tags:     mesh.Tags{Role: "agent", Version: version.Version, API: netip.AddrPortFrom(d.id.Address, agentPort)}})
+		Snapshot: filepath.Join(d.dir, "mesh.snapshot"), Keyring: filepath.Join(d.dir, install.RingFile),
+		Tags: mesh.Tags{Role: "agent", Version: version.Version, API: netip.AddrPortFrom(d.id.Address, agentPort)}})
 	if err != nil {
 		return err
 	}
@@ -138,7 +166,8 @@ func (d *agentDaemon) newAgent(o agentOptions) error {
 		return err
 	}
 	d.host.BalanceWith(balancer)
-	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, Domain: d.id.Domain, Version: version.Version, Inspect: d.host,
+	d.host.LinksOver(o.linksOver)
+	d.agent, err = geard.New(geard.Config{Name: d.id.Name, Address: d.id.Address, IPv6: realhost.FindIPv6(d.id.Address, o.address6, d.log), Domain: d.id.Domain, Version: version.Version, Inspect: d.host,
 		Capacity: capacity, MaxPolicy: o.maxPolicy, Volumes: o.classes, Dirs: podstate.Host(), Master: d.master, Mesh: meshView{d.mesh, d.id.Name}, Machine: d.host,
 		Peers: peerClient{d.peerHTTP()}, Explain: d.host, Inside: d.host, Log: d.log})
 	return err
@@ -174,8 +203,8 @@ func (d *agentDaemon) serveHosts(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serving the agent's API: %w", err)
 	}
-	s := server(d.agent.Handler(role), d.log)
-	s.TLSConfig = pki.AgentConfig(d.files, d.id.CA)
+	s := server(d.agent.Handler(d.role), d.log)
+	s.TLSConfig = pki.Refusing(pki.AgentConfig(d.files, d.id.CA), d.refuses)
 	return serve(ctx, s, func() error { return s.ServeTLS(l, "", "") })
 }
 
@@ -212,9 +241,17 @@ func serve(ctx context.Context, s *http.Server, listen func() error) error {
 	return nil
 }
 
-// role reads a caller's role from its verified certificate.
-func role(r *http.Request) geard.Role {
+// refuses tells whether a host's certificate was withdrawn.
+func (d *agentDaemon) refuses(host api.Name, issued time.Time) bool {
+	return d.agent.Refuses(host, issued)
+}
+
+// role reads a caller's role from its verified certificate. The connection may be older than the news that it was withdrawn.
+func (d *agentDaemon) role(r *http.Request) geard.Role {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return geard.RoleNone
+	}
+	if pki.Withdrawn(r.TLS.VerifiedChains[0][0], d.refuses) {
 		return geard.RoleNone
 	}
 	switch role, _, err := pki.Peer(r.TLS.VerifiedChains[0][0]); {
@@ -254,7 +291,7 @@ func (d *agentDaemon) renewIfDue(ctx context.Context) error {
 
 // peerHTTP is the client for other agents. Each is verified by its address.
 func (d *agentDaemon) peerHTTP() *http.Client {
-	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: pki.ClientConfig(d.files, d.id.CA),
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: pki.Refusing(pki.ClientConfig(d.files, d.id.CA), d.refuses),
 		MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}}
 }
 

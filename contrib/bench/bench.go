@@ -41,8 +41,11 @@ type bench struct {
 	address  map[string]netip.Addr // of hosts
 	runs     int
 	parallel int
+	hosts    int    // of P4
 	seed     uint64 // of P7
 	cluster  string // file of P7, instead of a seed
+	agents   int    // of P8
+	geard    string // the program that P8's master is
 	say      func(format string, args ...any)
 }
 

@@ -115,16 +115,19 @@ func stopServers(all []*dnsServer) error {
 	return errors.Join(errs...)
 }
 
-// cpuTime gives what a server has used, of all its threads.
-func (s *dnsServer) cpuTime() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+// cpuTime gives what a server has used.
+func (s *dnsServer) cpuTime() (time.Duration, error) { return cpuOf(s.cmd.Process.Pid) }
+
+// cpuOf gives what a process has used, of all its threads.
+func cpuOf(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	_, after, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(after)
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("reading the processor time of %s: %q", s.name, text)
+		return 0, fmt.Errorf("reading the processor time of process %d: %q", pid, text)
 	}
 	user, err1 := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])

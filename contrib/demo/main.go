@@ -29,6 +29,9 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 {
+		return errors.New("it takes no arguments; make demo calls it")
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("the lab makes namespaces and mounts and needs root; try: sudo make demo")
 	}

@@ -133,9 +133,9 @@ func join(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin
 }
 
 func joinAnew(ctx context.Context, name api.Name, addr netip.Addr, ca *pki.CA, admin *client.Client) (api.Identity, string, error) {
-	t, err := admin.CreateToken(ctx, false)
+	t, err := admin.CreateToken(ctx, api.TokenRequest{})
 	for err != nil && loop.Sleep(ctx, 200*time.Millisecond) { // the master is just starting
-		t, err = admin.CreateToken(ctx, false)
+		t, err = admin.CreateToken(ctx, api.TokenRequest{})
 	}
 	if err != nil {
 		return api.Identity{}, "", err

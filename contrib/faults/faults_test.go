@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // whole is what lookScript prints on a host with one pod and nothing else.
@@ -68,6 +69,16 @@ func TestChangesAreSeen(t *testing.T) {
 	}
 }
 
+func TestNewContainersAreCounted(t *testing.T) {
+	before := seen(t, whole)
+	if n := made(before, seen(t, strings.ReplaceAll(whole, "77", "78"))); n != 0 {
+		t.Errorf("%d containers count as new, and there is only a change", n)
+	}
+	if n := made(before, seen(t, strings.ReplaceAll(whole, "c1c1", "c2c2"))); n != 1 {
+		t.Errorf("%d containers count as new, want 1", n)
+	}
+}
+
 func TestUnhealthyIsSeen(t *testing.T) {
 	if units, ports := seen(t, whole).healthy(); units != nil || ports != nil {
 		t.Errorf("%v, %v", units, ports)
@@ -91,7 +102,7 @@ func TestLeaksAreSeen(t *testing.T) {
 	for what, change := range map[string][2]string{
 		"memory":     {"20480 30 9 40", "90000 30 9 40"},
 		"files":      {"20480 30 9 40", "20480 60 9 40"},
-		"threads":    {"20480 30 9 40", "20480 30 29 40"},
+		"threads":    {"20480 30 9 40", "20480 30 59 40"},
 		"goroutines": {"20480 30 9 40", "20480 30 9 90"},
 		"gear-run":   {"6000 9 8 0", "6000 39 8 0"},
 		"mounts":     {"mounts 30", "mounts 40"},
@@ -103,8 +114,10 @@ func TestLeaksAreSeen(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	if _, err := parse([]string{"-scale", "0"}, io.Discard); err == nil {
-		t.Error("-scale 0 is taken")
+	for _, bad := range [][]string{{"-scale", "0"}, {"-loss", "0s"}} {
+		if _, err := parse(bad, io.Discard); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
 	}
 }
 
@@ -124,5 +137,33 @@ func TestFakeRegistry(t *testing.T) {
 	pass(w, strings.NewReader("a manifest"), "lie", false)
 	if w.Body.String() != "a manifest" {
 		t.Errorf("a manifest becomes %q", w.Body)
+	}
+}
+
+func TestOverlap(t *testing.T) {
+	list := func(text string) []time.Time {
+		out, err := readAlive(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	began := time.Unix(0, 100)
+	for _, tc := range []struct {
+		old, next string
+		twice     bool
+	}{
+		{"90 150 200", "201 250", false},
+		{"90 150 200", "20 30 201", false}, // it had been there before
+		{"90 150 200", "200 250", true},
+		{"90 150 300", "201 250", true},
+		{"90", "", false},
+	} {
+		if got := overlap(list(tc.old), list(tc.next), began); (got > 0) != tc.twice {
+			t.Errorf("%q and then %q overlap for %s", tc.old, tc.next, got)
+		}
+	}
+	if _, err := readAlive("x"); err == nil {
+		t.Error("x is taken for a time")
 	}
 }

@@ -34,7 +34,7 @@ process() { # NAME UNIT: memory in KiB, open files, threads, goroutines (0 where
 }
 for p in agent master router; do process $p gear-$p.service; done
 for u in $(systemctl list-units --state=active --plain --no-legend 'gear-*.service' | awk '{print $1}' | grep -v -e -net.service -e -pids.service -e '^gear-[a-z]*.service'); do process $u $u; done
-echo "mounts $(wc -l </proc/1/mounts)"
+echo "mounts $(grep -cv -e ' /run/netns/gear-' -e '^overlay /var/lib/docker/' /proc/1/mounts)" # of no pod: pods move
 true`
 
 // container is a container of a pod as dockerd tells of it.
@@ -53,7 +53,7 @@ type sight struct {
 	ports                                         map[string]string
 	twice                                         []string           // ports that are given to two addresses
 	processes                                     map[string]process // of Gearmesh: agent, master, router, and gear-run by its unit
-	mounts                                        int
+	mounts                                        int                // besides the namespaces and root file systems of pods
 }
 
 // process is what a process of ours takes.
@@ -252,10 +252,14 @@ func bounded(before, after view) error {
 	return errors.Join(errs...)
 }
 
+// idleThreads is what a process may have kept from its busiest moment.
+const idleThreads = 48
+
 // more tells whether a process takes more than at another time, by more than what comes and goes: a collection that
-// is due, connections between hosts that are kept open for a minute, each with its goroutines.
+// is due, connections between hosts that are kept open for a minute, each with its goroutines, and threads: Go makes one for
+// each system call that blocks while others do, and keeps it for the next time.
 func (p process) more(b process) bool {
-	return p.kib > 2*b.kib+16<<10 || p.files > b.files+12 || p.threads > b.threads+12 || b.goroutines > 0 && p.goroutines > b.goroutines+25
+	return p.kib > 2*b.kib+16<<10 || p.files > b.files+12 || p.threads > max(b.threads+12, idleThreads) || b.goroutines > 0 && p.goroutines > b.goroutines+25
 }
 
 // invariants gives the row of what must hold after each fault. What does not is told in full.

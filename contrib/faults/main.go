@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"gearmesh.dev/contrib/figures"
 	"gearmesh.dev/contrib/lab"
@@ -23,6 +24,7 @@ func main() { figures.Main("faults", run) }
 type options struct {
 	figures.Options
 	scale int
+	loss  time.Duration
 	fake  bool
 }
 
@@ -31,11 +33,12 @@ func parse(args []string, usage io.Writer) (options, error) {
 	f := o.Flags("faults", usage)
 	f.BoolVar(&o.fake, "serve-fake", false, "be the fake registry of F20, inside a host of the lab")
 	f.IntVar(&o.scale, "scale", 200, "how many times F10 creates and deletes; the docs' bound is for 1000")
+	f.DurationVar(&o.loss, "loss", time.Minute, "how long F17 loses packets; the docs' bound is for 10m")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if f.NArg() > 0 || o.scale < 1 {
-		return o, fmt.Errorf("bad arguments %q: want flags alone, and -scale of 1 or more", args)
+	if f.NArg() > 0 || o.scale < 1 || o.loss <= 0 {
+		return o, fmt.Errorf("bad arguments %q: want flags alone, -scale of 1 or more, and -loss above 0", args)
 	}
 	return o, nil
 }
@@ -43,9 +46,14 @@ func parse(args []string, usage io.Writer) (options, error) {
 type fault = figures.Part[*rig]
 
 func faults() []fault {
-	return []fault{{ID: "F1", Do: loseThePower}, {ID: "F2", Do: killAgent}, {ID: "F4", Do: rebootAlone}, {ID: "F7", Do: killEngine},
-		{ID: "F8", Do: killSupervisors}, {ID: "F10", Do: churn}, {ID: "F11", Do: deleteWhileOff}, {ID: "F18", Do: harmDisk},
-		{ID: "F19", Do: badPods}, {ID: "F20", Do: badRegistry}, {ID: "F21", Do: restartNeighbours}}
+	return []fault{
+		{ID: "F1", Do: loseThePower}, {ID: "F2", Do: killAgent}, {ID: "F3", Do: killMaster}, {ID: "F4", Do: rebootAlone},
+		{ID: "F5", Do: cutSingleton}, {ID: "F6", Do: stopSingletonsAgent}, {ID: "F7", Do: killEngine}, {ID: "F8", Do: killSupervisors}, {ID: "F10", Do: churn}, {ID: "F11", Do: deleteWhileOff},
+		{ID: "F15", Do: gossip}, {ID: "F16", Do: wrongTokens}, {ID: "F17", Do: loseDatagrams}, {ID: "F18", Do: harmDisk}, {ID: "F19", Do: badPods},
+		{ID: "F20", Do: badRegistry}, {ID: "F21", Do: restartNeighbours}, {ID: "F21.legacy", Do: rulesBackLegacy}, {ID: "F22", Do: floods},
+		// From here on there are three masters.
+		{ID: "F9", Do: duplicateRequests}, {ID: "F12", Do: loseQuorum}, {ID: "F13", Do: splitMasters}, {ID: "F6.leader", Do: changeLeader}, {ID: "HIST", Do: writeThroughFaults},
+	}
 }
 
 // diskMiB is the size of each host's own file system: the first host's holds etcd's log and store too.
@@ -85,6 +93,6 @@ func newRig(o options, progress io.Writer) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rig{World: w, scale: o.scale, say: w.Say, self: self, acked: ledger{"web": true, "db": true},
+	return &rig{World: w, scale: o.scale, loss: o.loss, say: w.Say, self: self, acked: ledger{"web": true, "db": true},
 		cuts: failpoint.Host(), starts: failpoint.Host(), removals: failpoint.Removal()}, nil
 }

@@ -103,39 +103,3 @@ func (r *rig) deployable(ctx context.Context) error {
 	}
 	return r.remove(ctx, "victim")
 }
-
-// rulesBack flushes and rewrites the firewall in the ways that others do.
-func rulesBack(ctx context.Context, r *rig) ([]figures.Row, error) {
-	var rows []figures.Row
-	for _, f := range []neighbour{
-		{"flush", "iptables flushed, all tables", `for t in nat filter mangle raw; do iptables -t $t -F; done`},
-		{"delete", "chains deleted", `for t in nat filter; do iptables -t $t -F; iptables -t $t -X; done; systemctl reload docker`},
-		{"docker", "dockerd restarted, which rewrites its chains", `systemctl reset-failed docker; systemctl restart docker.service`},
-	} {
-		want, err := r.ourRules(ctx)
-		if err != nil {
-			return rows, err
-		}
-		start := time.Now()
-		if _, err := r.sh(ctx, target, f.script); err != nil {
-			return rows, err
-		}
-		err = story.Until(ctx, 30*time.Second, func() error {
-			have, err := r.ourRules(ctx)
-			if err == nil && have != want {
-				err = fmt.Errorf("after %s the rules are\n%s\nand were\n%s", f.what, have, want)
-			}
-			return err
-		})
-		if err != nil {
-			return rows, err
-		}
-		rows = append(rows, figures.Times("F21."+f.id, f.what+" → rules as they were", []time.Duration{time.Since(start)}).AtMost(5000))
-	}
-	return rows, nil
-}
-
-// ourRules gives the rules of Gearmesh on the target, as netfilter has them.
-func (r *rig) ourRules(ctx context.Context) (string, error) {
-	return r.sh(ctx, target, `for t in raw mangle nat filter; do iptables-save -t $t | grep GEAR- | grep -v '^:' | sed "s/^/$t /"; done | sort`)
-}

@@ -27,12 +27,9 @@ spec:
 `, name, shellImage, script, strings.Join(more, "\n"), target)
 }
 
-// badPods is F19: what containers do to themselves and to their neighbours. Steps of the clock are missed out: a lab's hosts
-// have the clock of the machine they are on, and no namespace has a wall clock of its own (time_namespaces(7)).
-func badPods(ctx context.Context, r *rig) ([]figures.Row, error) {
-	rows := []figures.Row{figures.Row{ID: "F19.clock", What: "steps of the clock: not done, hosts of a lab share the machine's clock", Unit: "steps"}.
-		WithGoal("≥ 1 steps", false)}
-	for _, do := range []func(context.Context, *rig) ([]figures.Row, error){outOfMemory, crashLoop, forkBomb} {
+// badPods is F19: what containers do to themselves and to their neighbours, and steps of the clock.
+func badPods(ctx context.Context, r *rig) (rows []figures.Row, err error) {
+	for _, do := range []func(context.Context, *rig) ([]figures.Row, error){outOfMemory, crashLoop, forkBomb, stepClocks} {
 		got, err := do(ctx, r)
 		rows = append(rows, got...)
 		if err != nil {
@@ -67,19 +64,28 @@ func (r *rig) podSays(ctx context.Context, svc string, reason api.Reason) error 
 	return fmt.Errorf("no pod of %s says %s: %+v", svc, reason, pods)
 }
 
-// crashLoop reads from the journal when a container that ends at once was started, and compares the pauses with
-// 1 s, 2 s, 4 s and so on.
+// crashLoop compares the pauses between the starts of a container that ends at once with 1 s, 2 s, 4 s and so on.
 func crashLoop(ctx context.Context, r *rig) ([]figures.Row, error) {
-	if _, err := r.Apply(ctx, shell("crasher", "echo started; exit 3"), "--no-wait"); err != nil {
+	if _, err := r.Apply(ctx, crasher("crasher"), "--no-wait"); err != nil {
 		return nil, err
 	}
-	var starts []float64
-	err := story.Until(ctx, 50*time.Second, func() error {
-		out, err := r.sh(ctx, target, `journalctl -q -b -o short-unix GEAR_SERVICE=crasher | awk '$NF == "started" { print $1 }'`)
+	pauses, err := r.crashes(ctx, "crasher", 5)
+	if err != nil {
+		return nil, err
+	}
+	return []figures.Row{backOff("F19.crash", "a container that ends at once", pauses)}, r.remove(ctx, "crasher")
+}
+
+func crasher(name string) string { return shell(name, "echo started; exit 3") }
+
+// crashes waits until a crasher has been started again n times, and gives the pauses before these starts, in seconds, from the journal.
+func (r *rig) crashes(ctx context.Context, name string, n int) (pauses []float64, err error) {
+	return pauses, story.Until(ctx, 50*time.Second, func() error {
+		out, err := r.sh(ctx, target, `journalctl -q -b -o short-unix GEAR_SERVICE="$1" | awk '$NF == "started" { print $1 }'`, name)
 		if err != nil {
 			return err
 		}
-		starts = starts[:0]
+		var starts []float64
 		for f := range strings.FieldsSeq(out) {
 			s, err := strconv.ParseFloat(f, 64)
 			if err != nil {
@@ -87,24 +93,26 @@ func crashLoop(ctx context.Context, r *rig) ([]figures.Row, error) {
 			}
 			starts = append(starts, s)
 		}
-		if len(starts) < 6 {
+		if len(starts) < n+1 {
 			return fmt.Errorf("%d starts", len(starts))
+		}
+		pauses = nil
+		for i := range n {
+			pauses = append(pauses, starts[i+1]-starts[i])
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
+}
+
+// backOff is the row of pauses that must grow as the back-off does.
+func backOff(id, what string, pauses []float64) figures.Row {
 	grows := true
-	var pauses []float64
-	for i := 1; i < len(starts); i++ {
-		pause := starts[i] - starts[i-1]
-		pauses = append(pauses, pause)
-		least := float64(int(1) << (i - 1))
+	for i, pause := range pauses {
+		least := float64(int(1) << i)
 		grows = grows && pause >= 0.9*least && pause <= 2*least+5
 	}
-	row := figures.Row{ID: "F19.crash", What: fmt.Sprintf("a container that ends at once: pauses between its starts %.1f; the last", pauses), Value: pauses[len(pauses)-1], Unit: "s", Samples: pauses}
-	return []figures.Row{row.WithGoal("1 s, 2 s, 4 s …", grows)}, r.remove(ctx, "crasher")
+	row := figures.Row{ID: id, What: fmt.Sprintf("%s: pauses between its starts %.1f; the last", what, pauses), Value: pauses[len(pauses)-1], Unit: "s", Samples: pauses}
+	return row.WithGoal("1 s, 2 s, 4 s …", grows)
 }
 
 // forkBomb starts as many processes as it is allowed to; the host stays usable.

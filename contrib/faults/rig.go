@@ -28,6 +28,7 @@ func hosts() []string { return []string{"h1", "h2", "h3"} }
 type rig struct {
 	*story.World
 	scale int
+	loss  time.Duration // how long F17 loses packets
 	say   func(format string, args ...any)
 	self  string // the path of this program
 
@@ -68,6 +69,11 @@ func (r *rig) one(ctx context.Context, f fault) (rows []figures.Row, err error) 
 	start := time.Now()
 	defer func() { r.say("%s done in %.1f s: %v", f.ID, time.Since(start).Seconds(), err) }()
 	r.mayChange = map[string]bool{}
+	if onThree(f.ID) {
+		if err := r.grow(ctx); err != nil {
+			return nil, err
+		}
+	}
 	before, err := r.look(ctx)
 	if err != nil {
 		return nil, err

@@ -56,8 +56,18 @@ func (r *rig) Gear(ctx context.Context, args ...string) (string, error) {
 const storeFile = "/var/lib/gear/master/etcd/member/snap/db"
 
 // storeAgrees tells whether the master's store, as it is on disk, has what was acknowledged and no more, and whether the hosts
-// have the pods that it assigns to them. The master is stopped for the moment of the copy.
+// have the pods that it assigns to them.
 func (r *rig) storeAgrees(ctx context.Context, v view) error {
+	keys := map[string][]byte{}
+	if err := r.eachChange(ctx, living(keys)); err != nil {
+		return err
+	}
+	return agree(keys, r.acked, v)
+}
+
+// eachChange calls see for each change in the store of h1's master, as it is on disk, that is not compacted. The master is stopped
+// for the moment of the copy.
+func (r *rig) eachChange(ctx context.Context, see func(change)) error {
 	dir, err := os.MkdirTemp("", "gear-faults")
 	if err != nil {
 		return err
@@ -72,11 +82,7 @@ func (r *rig) storeAgrees(ctx context.Context, v view) error {
 	if err := os.WriteFile(file, db.Bytes(), 0o600); err != nil {
 		return err
 	}
-	keys, err := readStore(file)
-	if err != nil {
-		return err
-	}
-	return agree(keys, r.acked, v)
+	return readStore(file, see)
 }
 
 // agree compares the store's keys with the ledger and with what is on the hosts.
@@ -109,14 +115,29 @@ func agree(keys map[string][]byte, l ledger, v view) error {
 	return errors.Join(errs...)
 }
 
-// readStore gives the living keys of a copy of etcd's database, without the prefix of Gearmesh, and their values. In the
-// bucket "key" each revision has the key it was of: 8 bytes, "_", 8 bytes, and "t" when it was a deletion (etcd's mvcc/revision.go).
-func readStore(file string) (map[string][]byte, error) {
+// change is one of a key, without the prefix of Gearmesh. The value of a deleted key is nil.
+type change struct {
+	key     string
+	value   []byte
+	deleted bool
+}
+
+// living gives what keeps the keys that are there at the end, and their values.
+func living(keys map[string][]byte) func(change) {
+	return func(c change) {
+		if delete(keys, c.key); !c.deleted {
+			keys[c.key] = c.value
+		}
+	}
+}
+
+// readStore calls see for each change in a copy of etcd's database, in their order. In the bucket "key" each revision has the
+// key it was of: 8 bytes, "_", 8 bytes, and "t" when it was a deletion (etcd's mvcc/revision.go).
+func readStore(file string, see func(change)) error {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{ReadOnly: true})
 	if err != nil {
-		return nil, fmt.Errorf("opening the copy of the store: %w", err)
+		return fmt.Errorf("opening the copy of the store: %w", err)
 	}
-	keys := map[string][]byte{}
 	err = db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte("key"))
 		if b == nil {
@@ -127,14 +148,11 @@ func readStore(file string) (map[string][]byte, error) {
 			if err != nil {
 				return fmt.Errorf("reading revision %d of the store: %w", binary.BigEndian.Uint64(revision), err)
 			}
-			key = strings.TrimPrefix(key, "/gearmesh/")
-			if delete(keys, key); len(revision) == 17 {
-				keys[key] = text
-			}
+			see(change{key: strings.TrimPrefix(key, "/gearmesh/"), value: text, deleted: len(revision) != 17})
 			return nil
 		})
 	})
-	return keys, errors.Join(err, db.Close())
+	return errors.Join(err, db.Close())
 }
 
 // readKeyValue reads the fields 1 (key) and 5 (value) of etcd's message KeyValue (etcd's kv.proto).

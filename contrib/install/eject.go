@@ -39,6 +39,10 @@ func PlanEject(o EjectOptions) (Ejection, error) {
 	}
 	out := Ejection{Host: e.id.Name, Goes: e.doomed()}
 	for _, p := range e.pods {
+		if p.Singleton() {
+			out.Goes = append(out.Goes, fmt.Sprintf("pod %s/%s: a singleton, which its timer ends %s after the agent; another host gets it", p.Metadata.Project, p.Metadata.Name, api.SingletonLease))
+			continue
+		}
 		out.Stays = append(out.Stays, fmt.Sprintf("pod %s/%s: %s", p.Metadata.Project, p.Metadata.Name, strings.Join(unitgen.Wants(p), ", ")))
 	}
 	out.Stays = append(out.Stays, "the pods' links and host ports, as they are now; also after a reboot")

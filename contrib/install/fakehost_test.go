@@ -20,6 +20,7 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/install"
+	"gearmesh.dev/internal/freeport"
 	"gearmesh.dev/internal/pki"
 )
 
@@ -37,6 +38,8 @@ type fakeHost struct {
 	docker   map[string]any
 	joined   []api.JoinRequest
 	token    pki.Token
+	pend     func(n int) *api.Error // what the nth question of a host that waits comes to; nil lets every host in at once
+	asked    []string               // keys that asked
 }
 
 var _ install.Runner = (*fakeHost)(nil)
@@ -60,10 +63,7 @@ func newHost(t *testing.T) *fakeHost {
 		h.write("release/"+bin, "binary "+bin, 0o755)
 	}
 	h.serve("unix", filepath.Join(root, "run/docker.sock"), nil, http.HandlerFunc(h.serveDocker))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	h.must(err)
-	h.port = l.Addr().(*net.TCPAddr).AddrPort().Port()
-	l.Close()
+	h.port = freeport.Row(t, 1)
 	return h
 }
 
@@ -206,6 +206,9 @@ func (h *fakeHost) serveMaster(ca *pki.CA) {
 			refuse(w, api.Errorf(api.CodeUnauthorized, "the join token was used already"))
 			return
 		}
+		if h.pend != nil && h.waits(w, req) {
+			return
+		}
 		h.joined, h.token = append(h.joined, req), pki.Token{}
 		cert, err := ca.SignHost([]byte(req.CSR), req.Name, req.Address, time.Now())
 		if err != nil {
@@ -221,6 +224,24 @@ func (h *fakeHost) serveMaster(ca *pki.CA) {
 	})
 	config := pki.ServerConfig(ca.Master(nil, []netip.Addr{netip.MustParseAddr("127.0.0.1")}), ca.Cert)
 	h.serve("tcp", fmt.Sprintf("127.0.0.1:%d", h.port), config, mux)
+}
+
+// waits answers a host that waits for approval, as h.pend says; it is false when the host is let in.
+func (h *fakeHost) waits(w http.ResponseWriter, req api.JoinRequest) bool {
+	key, err := pki.RequestFingerprint([]byte(req.CSR))
+	h.must(err)
+	h.asked = append(h.asked, key)
+	e := h.pend(len(h.asked))
+	switch {
+	case e == nil:
+		return false
+	case e.Code == "":
+		w.WriteHeader(http.StatusAccepted)
+		json.NewEncoder(w).Encode(api.Identity{Name: req.Name, Pending: &api.PendingHost{Name: req.Name, Address: req.Address, Fingerprint: key, Until: time.Now().Add(time.Hour)}})
+	default:
+		refuse(w, e)
+	}
+	return true
 }
 
 func refuse(w http.ResponseWriter, e *api.Error) {

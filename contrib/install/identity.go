@@ -25,7 +25,8 @@ const (
 	KeyFile      = "host.key" // 0400; made on this host, and never leaves it
 	CertFile     = "host.crt" // the host's certificate, then the CA's
 	CAFile       = "ca.crt"
-	GossipFile   = "gossip.key" // 0400; 32 bytes as they are
+	GossipFile   = "gossip.key"  // 0400; 32 bytes as they are: the key with which the host joined
+	RingFile     = "gossip.keys" // 0600; the keys that the master told later (mesh.Config.Keyring)
 	identityFile = "identity.json"
 )
 
@@ -83,6 +84,9 @@ func loadIdentity(dir string) (Identity, error) {
 func (id Identity) save(dir string, keyPEM, certPEM []byte) error {
 	if err := private(dir); err != nil {
 		return err
+	}
+	if err := os.Remove(filepath.Join(dir, RingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forgetting the gossip keys of an earlier identity: %w", err)
 	}
 	files := []struct {
 		name string

@@ -74,21 +74,11 @@ func (i *installer) identity(ctx context.Context, master, pin string, token func
 	if err != nil {
 		return "", err
 	}
-	key, err := pki.NewKey()
+	w, err := i.waiter(dir, text)
 	if err != nil {
 		return "", err
 	}
-	csr, err := pki.NewRequest(key)
-	if err != nil {
-		return "", err
-	}
-	keyPEM, err := pki.KeyPEM(key)
-	if err != nil {
-		return "", err
-	}
-	c := newCaller(master, ca, "")
-	var got api.Identity
-	err = c.call(ctx, "POST", "/v1/join", api.JoinRequest{Token: text, Name: i.Name, Address: i.Address, Labels: i.Labels, CSR: string(csr)}, &got)
+	got, keyPEM, err := w.ask(ctx, newCaller(master, ca, ""))
 	if err != nil {
 		return "", err
 	}
@@ -97,6 +87,9 @@ func (i *installer) identity(ctx context.Context, master, pin string, token func
 	}
 	id := Identity{Name: got.Name, Address: i.Address, Domain: got.Domain, Master: master, Peers: got.Peers, CA: ca, GossipKey: got.GossipKey}
 	if err := id.save(dir, keyPEM, []byte(got.Certificate)); err != nil {
+		return "", err
+	}
+	if err := w.forget(); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("joined %s as host %q, address %s", master, got.Name, i.Address), nil

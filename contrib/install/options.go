@@ -39,7 +39,9 @@ type Options struct {
 	MasterPort uint16
 	// Patience is how long a daemon may take to be ready; 60s when 0.
 	Patience time.Duration
-	// Progress is told of each step that has ended; nil means nobody listens.
+	// Poll is the time between two questions of a host that waits for approval; 2s when 0.
+	Poll time.Duration
+	// Progress is told of each step that has ended, and of one that waits for a person; nil means nobody listens.
 	Progress func(Step)
 	// Runner runs the host's commands; nil means they are run.
 	Runner Runner
@@ -82,6 +84,9 @@ func (o Options) complete() (*installer, error) {
 	}
 	if o.Patience == 0 {
 		o.Patience = time.Minute
+	}
+	if o.Poll == 0 {
+		o.Poll = 2 * time.Second
 	}
 	if o.Runner == nil {
 		o.Runner = hostRunner{}

@@ -6,17 +6,20 @@ import (
 	"time"
 )
 
-// Step tells of a step that has ended.
+// Step tells of a step that has ended, or that waits for somebody.
 type Step struct {
 	Name    string // what it is about: "dockerd"
 	Done    string // what it did, for people; empty when there was nothing to do
 	Elapsed time.Duration
-	Err     error // why it could not be done, and what to do next
+	Err     error  // why it could not be done, and what to do next
+	Waits   string // for what it waits, and what to do for it: it has not ended
 }
 
 // String gives the step as a line of progress.
 func (s Step) String() string {
 	switch {
+	case s.Waits != "":
+		return s.Name + ": waits " + s.Waits
 	case s.Err != nil:
 		return fmt.Sprintf("%s: %v", s.Name, s.Err)
 	case s.Done == "":

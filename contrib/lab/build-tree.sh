@@ -32,7 +32,7 @@ for unit in getty.target getty@.service serial-getty@.service console-getty.serv
 	proc-sys-fs-binfmt_misc.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
 	sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount \
 	systemd-remount-fs.service systemd-journald-audit.socket systemd-udevd.service \
-	systemd-udev-trigger.service systemd-update-utmp.service \
+	systemd-udev-trigger.service systemd-update-utmp.service systemd-resolved.service \
 	podman.service podman.socket podman-restart.service podman-auto-update.service podman-auto-update.timer; do
 	ln -sf /dev/null "$etc/systemd/system/$unit"
 done

@@ -235,6 +235,9 @@ func testPower(t *testing.T, l *lab.Lab) {
 	// A host that powers itself off is as good as one whose plug was pulled.
 	_, err = l.Exec(t.Context(), "h2", []string{"systemctl", "poweroff", "--force", "--force"}, lab.Streams{})
 	must(t, err)
+	for pids(t, l)["h2"] != 0 { // the kernel takes a moment to end all its processes
+		time.Sleep(10 * time.Millisecond)
+	}
 	must(t, l.Up(t.Context(), 2))
 	if got := in(t, l, "h2", "systemctl", "is-system-running"); got != "running" {
 		t.Errorf("h2 is %q", got)

@@ -116,14 +116,17 @@ func (l *Lab) ensureSwitch(ctx context.Context, subnet netip.Prefix) error {
 		"link set lo up",
 		"link add br0 type bridge forward_delay 0 stp_state 0",
 		fmt.Sprintf("address add %s/24 dev br0", nth(subnet, switchByte)),
+		fmt.Sprintf("address add %s/64 dev br0 nodad", IPv6(nth(subnet, switchByte))),
 		"link set br0 up")
 	if err != nil {
 		return err
 	}
 	// Forwarding makes the switch answer "network unreachable" for what it
 	// has no route to; without it, packets would vanish and callers hang.
-	if err := setSysctl(ctx, ns, "net.ipv4.ip_forward", "1"); err != nil {
-		return err
+	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		if err := setSysctl(ctx, ns, key, "1"); err != nil {
+			return err
+		}
 	}
 	if err := ipBatch(ctx, "", fmt.Sprintf("link add %s type veth peer name up0 netns %s", ns, ns)); err != nil {
 		return err
@@ -167,8 +170,10 @@ func (l *Lab) plugIn(ctx context.Context, h host, subnet netip.Prefix) error {
 	return ipBatch(ctx, h.scope,
 		"link set lo up",
 		fmt.Sprintf("address add %s/24 broadcast + dev eth0", h.addr),
+		fmt.Sprintf("address add %s/64 dev eth0 nodad", IPv6(h.addr)),
 		"link set eth0 up",
-		fmt.Sprintf("route add default via %s", nth(subnet, switchByte)))
+		fmt.Sprintf("route add default via %s", nth(subnet, switchByte)),
+		fmt.Sprintf("route add ::/0 via %s", IPv6(nth(subnet, switchByte))))
 }
 
 // unplug removes the host's network namespace and its cable. The cable goes

@@ -23,7 +23,7 @@ func TreePackages() []string {
 	return []string{
 		"bind9-dnsutils", "ca-certificates", "conntrack", "crun", "curl", "dbus", "docker.io",
 		"e2fsprogs", "haproxy", "iproute2", "iptables", "iputils-ping", "kmod", "less",
-		"netcat-openbsd", "nftables", "procps", "runc", "systemd", "systemd-sysv", "util-linux",
+		"netcat-openbsd", "nftables", "procps", "runc", "systemd", "systemd-resolved", "systemd-sysv", "util-linux",
 	}
 }
 

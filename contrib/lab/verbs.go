@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -126,7 +127,10 @@ func (l *Lab) bringUp(ctx context.Context, hosts []host, s state) error {
 	if err != nil {
 		return err
 	}
-	if err := together(ctx, offOnly(known), l.wipe); err != nil {
+	// Looked at once: a host that dies from here on was not wiped, so it must
+	// not be started either.
+	off := offOnly(known)
+	if err := together(ctx, off, l.wipe); err != nil {
 		return err
 	}
 	for _, h := range known {
@@ -134,7 +138,10 @@ func (l *Lab) bringUp(ctx context.Context, hosts []host, s state) error {
 			return err
 		}
 	}
-	return together(ctx, offOnly(hosts), func(ctx context.Context, h host) error { return l.start(ctx, h, s) })
+	asked := slices.DeleteFunc(off, func(h host) bool {
+		return !slices.ContainsFunc(hosts, func(a host) bool { return a.name == h.name })
+	})
+	return together(ctx, asked, func(ctx context.Context, h host) error { return l.start(ctx, h, s) })
 }
 
 // offOnly returns those of hosts that do not run.

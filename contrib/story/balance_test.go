@@ -58,6 +58,7 @@ func TestNodeBalanced(t *testing.T) {
 		{"a host with a cluster of its own", bootVault},
 		{"two copies and an app with a balanced link are ready", applyBalanced},
 		{"a connection goes to the copy with fewer", fewestConnections},
+		{"the app reads its links from the socket in its container: a copy more is an event, also after the agent was killed", streamLinks},
 		{"a copy is killed: no connection fails, and the app does not restart", loseCopy},
 		{"HAProxy is killed with -9: the link is back", killBalancer},
 		{"the agent is stopped: the link goes on", stopAgent},

@@ -74,7 +74,7 @@ func loadImages(ctx context.Context, w *World) error {
 	if err := w.build(ctx, "./contrib/examples/guestbook/web", web); err != nil {
 		return err
 	}
-	if _, err := w.Lab.Load(ctx, lab.Image{Name: "guestbook/redis:1", Packages: []string{"redis-server"}, Cmd: []string{"redis-server"}}); err != nil {
+	if _, err := w.Lab.Load(ctx, lab.Image{Name: "guestbook/redis:1", Packages: []string{"redis-server", "busybox"}, Cmd: []string{"redis-server"}}); err != nil {
 		return err
 	}
 	_, err = w.Lab.Load(ctx, lab.Image{Name: "guestbook/web:1", Binary: web, Entrypoint: []string{"/web"}})
@@ -230,8 +230,8 @@ func askNames(ctx context.Context, w *World) error {
 		}
 	}
 	// A pod asks by short names, and gets the hosts' addresses of what it has no link to.
-	inPod := `docker exec $(docker ps -q -f label=dev.gearmesh.pod=` + string(pods[0].Metadata.Name) + `) getent hosts web`
-	if out, err := w.Exec(ctx, string(pods[0].Spec.Host), "sh", "-c", inPod); err != nil || !strings.Contains(out, w.hosts["h1"].String()) {
+	inPod := `docker exec $(docker ps -q -f label=dev.gearmesh.pod=` + string(pods[0].Metadata.Name) + `) getent ahosts web`
+	if out, err := w.Exec(ctx, string(pods[0].Spec.Host), "sh", "-c", inPod); err != nil || !strings.Contains(out, w.hosts["h1"].String()) || !strings.Contains(out, w.six("h1").String()) {
 		return fmt.Errorf("in the db pod, web is %q: %w", out, err)
 	}
 	w.Say("db.guestbook.gear.internal is at %s port %d", home, pods[0].Status.Ports[0].HostPort)

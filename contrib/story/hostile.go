@@ -24,6 +24,7 @@ func Faults() []Step {
 		{"iptables flushed: the rules are back as they were", rulesFlushed},
 		{"gear host drain empties a host while people visit; db stays where its volume is", drainHost},
 		{"a service deleted while its host is off is gone when the host is back", deleteWhileOff},
+		{"h2 loses its power and comes back: placement.rebalance fills it again while people visit", fillAgain},
 		{"a join token works once, and a wrong pin is refused", tokenTwice},
 	}
 }

@@ -135,16 +135,22 @@ func (w *World) untouched(ctx context.Context) error {
 
 // Write puts a project by one master and gives the status, "000" without an answer, and the seconds it took.
 func (w *World) Write(ctx context.Context, host, project string) (status string, took time.Duration, err error) {
-	start := time.Now()
-	status, err = w.curl(ctx, "-X", "PUT", "-d", "{}", "https://"+w.hosts[host].String()+":7443/v1/projects/"+project)
-	return status, time.Since(start), err
+	return w.curl(ctx, "-X", "PUT", "-d", "{}", "https://"+w.hosts[host].String()+":7443/v1/projects/"+project)
 }
 
-// curl asks as h1's administrator and gives the status.
-func (w *World) curl(ctx context.Context, args ...string) (string, error) {
+// curl asks as h1's administrator, and gives the status and how long that took by curl's own watch.
+func (w *World) curl(ctx context.Context, args ...string) (status string, took time.Duration, err error) {
 	const script = `token=$(sed -n 's/.*"token": "\(.*\)".*/\1/p' /root/.config/gear/config.json)
-		exec curl -sk -m 10 -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" "$@"`
-	return w.Exec(ctx, "h1", append([]string{"sh", "-uc", script, "sh"}, args...)...)
+		exec curl -sk -m 10 -o /dev/null -w '%{http_code} %{time_total}' -H "Authorization: Bearer $token" "$@"`
+	out, err := w.Exec(ctx, "h1", append([]string{"sh", "-uc", script, "sh"}, args...)...)
+	if err != nil {
+		return "", 0, err
+	}
+	var seconds float64
+	if _, err := fmt.Sscan(out, &status, &seconds); err != nil {
+		return "", 0, fmt.Errorf("curl says %q: %w", out, err)
+	}
+	return status, time.Duration(seconds * float64(time.Second)), nil
 }
 
 func loseQuorum(ctx context.Context, w *World) error {
@@ -165,7 +171,7 @@ func loseQuorum(ctx context.Context, w *World) error {
 		return fmt.Errorf("a write gives %s, %w", status, err)
 	}
 	w.Say("a write without a quorum is 503 after %.1f s", took.Seconds())
-	if status, err := w.curl(ctx, "https://"+w.hosts[up[1]].String()+":7443/v1/hosts"); err != nil || status != "200" {
+	if status, _, err := w.curl(ctx, "https://"+w.hosts[up[1]].String()+":7443/v1/hosts"); err != nil || status != "200" {
 		return fmt.Errorf("a read gives %s, %w", status, err)
 	}
 	return errors.Join(w.Count(ctx, 10, "h1", "h2"), w.untouched(ctx))
@@ -251,8 +257,9 @@ func restoreBackup(ctx context.Context, w *World) error {
 		return fmt.Errorf("the later pod does not run: %q, %w", out, err)
 	}
 	uid, _, _ := strings.Cut(after(w.unknown(ctx), "("), ")")
-	_, forgot := w.Gear(ctx, "host", "forget-pod", "h2", uid, "--confirm") // a busy host may answer too late, and do it
 	err = Until(ctx, 60*time.Second, func() error {
+		// A busy host may answer too late, and do it; and until it has heard the new master it goes by what the old one wanted.
+		_, forgot := w.Gear(ctx, "host", "forget-pod", "h2", uid, "--confirm")
 		if out, err := w.Exec(ctx, "h2", "docker", "ps", "-q", "-f", "label=dev.gearmesh.service=later"); err != nil || strings.TrimSpace(out) != "" {
 			return fmt.Errorf("the later pod is still there: %w, %w", forgot, err)
 		}

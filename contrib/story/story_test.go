@@ -19,15 +19,18 @@ func TestLabStory(t *testing.T) { tell(t, "story", Boot(), Guestbook(), Faults()
 // TestNodeStory shows what a single host can do and bear: make test-node.
 func TestNodeStory(t *testing.T) {
 	begin := Guestbook()
-	tell(t, "node", Boot(), begin[:5], Tools(), Neighbours(), Hosting(), End())
+	tell(t, "node", Boot(), begin[:5], Tools(), Neighbours(), Waiting(), Choosing(), Elsewhere(), Resolver(), Hosting(), End())
 }
 
 // TestLabFailover moves databases behind addresses that stay, with clients that hold their connections.
 func TestLabFailover(t *testing.T) { tell(t, "failover", Boot(), Failover(), End()) }
 
-// TestLabMasters shows three masters.
+// TestLabStateful shows pods with an identity.
+func TestLabStateful(t *testing.T) { tell(t, "stateful", Boot(), Stateful(), End()) }
+
+// TestLabMasters shows whom a cluster trusts, and three masters.
 func TestLabMasters(t *testing.T) {
-	tell(t, "masters", Boot(), Guestbook()[:2], Masters(), End())
+	tell(t, "masters", Boot(), Trust(), Guestbook()[:2], Masters(), End())
 }
 
 // tell goes through parts of the story in a lab of the test's own.

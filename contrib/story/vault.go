@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/contrib/lab"
 )
 
 // Neighbours shows what lies between two projects, and between pods and the world: a link needs the word of both, and a pod that is
@@ -17,6 +18,7 @@ func Neighbours() []Step {
 	n := &neighbours{}
 	return []Step{
 		{"vault's link to guestbook's db: refused, there by db's offer, and gone with it; nothing restarts", n.offer},
+		{"vault's pod reaches no port of guestbook's pods, of agents, the mesh, the store or dockerd", n.walls},
 		{"egress of vault: the rest is refused at once, counted and in the journal; a network and a name are let through, live", n.egress},
 		{"h1 is rebooted with no agent and no master: vault is held to the same", n.alone},
 	}
@@ -113,13 +115,13 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 		return err
 	}
 	w.Say("linked %.1f s after gear apply", time.Since(start).Seconds())
-	if err := n.reaches(ctx, w, "::1", 6379, false); err != nil {
+	if err := Until(ctx, 20*time.Second, func() error { return n.reaches(ctx, w, "::1", 6379, true) }); err != nil {
 		return err
 	}
 	if _, err := w.Apply(ctx, text); err != nil {
 		return err
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return n.reaches(ctx, w, "127.0.0.1", 6379, false) }); err != nil {
+	if err := Until(ctx, 10*time.Second, func() error { return n.allReach(ctx, w, map[string]bool{"127.0.0.1 6379": false, "::1 6379": false}) }); err != nil {
 		return err
 	}
 	after, err := w.startTimes(ctx, "db")
@@ -127,6 +129,43 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 		return fmt.Errorf("db restarted: before %v, after %v, %v", before, after, err)
 	}
 	return nil
+}
+
+// walls tries, from vault's pod, what is none of its business: everything on all hosts, and guestbook's pods and host ports.
+func (n *neighbours) walls(ctx context.Context, w *World) error {
+	closed := map[string]bool{}
+	for _, host := range []string{"h1", "h2", "h3"} {
+		for _, port := range []string{"22", "2375", "2376", "2379", "2380", "7444", "7946"} {
+			closed[w.Address(host).String()+" "+port] = false
+			closed[lab.IPv6(w.Address(host)).String()+" "+port] = false
+		}
+	}
+	for _, port := range []string{"2375", "7444", "7946"} {
+		closed["10.127.0.1 "+port] = false
+		closed["fd67:6561:7200::a7f:1 "+port] = false
+	}
+	found := 0
+	for _, service := range []string{"web", "db"} {
+		pods, err := w.Pods(ctx, service)
+		if err != nil {
+			return err
+		}
+		for _, p := range pods {
+			found += len(p.Status.Ports)
+			for _, port := range p.Status.Ports {
+				if p.Spec.Host == "h1" { // no host has a way to the pods of others
+					closed[fmt.Sprintf("%s %d", p.Status.Address, port.Port)] = false
+				}
+				closed[fmt.Sprintf("%s %d", w.Address(string(p.Spec.Host)), port.HostPort)] = false
+				closed[fmt.Sprintf("%s %d", lab.IPv6(w.Address(string(p.Spec.Host))), port.HostPort)] = false
+			}
+		}
+	}
+	if found < 4 {
+		return fmt.Errorf("guestbook's pods have %d ports: this shows nothing", found)
+	}
+	w.Say("%d places are tried", len(closed))
+	return n.allReach(ctx, w, closed)
 }
 
 // hold changes vault's egress, and waits until its pod notices.

@@ -21,6 +21,7 @@ import (
 	"gearmesh.dev/geard"
 	"gearmesh.dev/geard/podstate"
 	"gearmesh.dev/geard/secrets"
+	"gearmesh.dev/linker"
 )
 
 // Host is a machine in memory. Its fields may be set before it is used.
@@ -33,6 +34,8 @@ type Host struct {
 	Crash string
 	// Taken holds ports that something else listens on.
 	Taken map[uint16]bool
+	// Looked is called before each look at the units, and Pulling before each pull; nil for nobody.
+	Looked, Pulling func()
 
 	mu       sync.Mutex
 	pods     map[api.UID]*pod
@@ -48,7 +51,18 @@ type pod struct {
 	started   int // how often
 	up        bool
 	stopped   bool
+	singleton bool
+	leased    bool // its dead-man timer is set
 	links     []api.LinkTarget
+	flushed   bool // somebody else has taken links away
+	open      []connection
+	ipv6      bool // since its network was made or looked at
+}
+
+// connection is one of a pod through its link on a port.
+type connection struct {
+	port uint16
+	to   netip.AddrPort
 }
 
 // ErrCrash is what an operation named by Crash ends with.
@@ -82,12 +96,15 @@ func (h *Host) callLocked(what string, p api.Pod) bool {
 
 // Pods implements geard.Machine.
 func (h *Host) Pods(_ context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
+	if h.Looked != nil {
+		h.Looked()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := map[api.UID]geard.UnitsState{}
 	for _, p := range pods {
 		if x := h.pods[p.Metadata.UID]; x != nil {
-			out[p.Metadata.UID] = geard.UnitsState{Installed: x.installed, Up: x.up, Stopped: x.stopped}
+			out[p.Metadata.UID] = geard.UnitsState{Installed: x.installed, Up: x.up, Stopped: x.stopped, Leased: x.leased}
 		}
 	}
 	return out, nil
@@ -101,12 +118,15 @@ func (h *Host) Install(_ context.Context, p api.Pod) error {
 	if h.callLocked("install", p) {
 		return ErrCrash
 	}
-	x.installed = true
+	x.installed, x.singleton = true, p.Singleton()
 	return nil
 }
 
 // Pull implements geard.Machine.
 func (h *Host) Pull(_ context.Context, p api.Pod) error {
+	if h.Pulling != nil {
+		h.Pulling()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.callLocked("pull", p) {
@@ -129,6 +149,9 @@ func (h *Host) Start(_ context.Context, p api.Pod) error {
 	if !x.installed {
 		return fmt.Errorf("pod %q has no units", p.Metadata.Name)
 	}
+	if p.Singleton() && !x.leased {
+		return fmt.Errorf("singleton %q has no timer", p.Metadata.Name)
+	}
 	if !x.up {
 		x.up = true
 		x.started++
@@ -146,6 +169,43 @@ func (h *Host) Start(_ context.Context, p api.Pod) error {
 		return ErrCrash // systemd has the job and carries on
 	}
 	return nil
+}
+
+// Lease implements geard.Machine.
+func (h *Host) Lease(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.podLocked(p)
+	h.callLocked("lease", p)
+	if !x.installed {
+		return fmt.Errorf("pod %q has no units", p.Metadata.Name)
+	}
+	x.leased = true
+	return nil
+}
+
+// Lapse implements geard.Machine.
+func (h *Host) Lapse(_ context.Context, p api.Pod) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.callLocked("lapse", p)
+	x := h.podLocked(p)
+	x.up, x.leased = false, false
+	return nil
+}
+
+// Elapse lets a singleton's timer come to its end, as systemd does without the agent.
+func (h *Host) Elapse(uid api.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pods[uid].up, h.pods[uid].leased = false, false
+}
+
+// Unset takes a singleton's timer away, as an operator could.
+func (h *Host) Unset(uid api.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pods[uid].leased = false
 }
 
 // Renew implements geard.Machine.
@@ -196,11 +256,74 @@ func (h *Host) Relink(_ context.Context, l geard.PodLinks) error {
 	if x == nil || !x.up {
 		return geard.ErrNoNamespace
 	}
-	x.links = l.New
+	x.links, x.flushed = l.New, false
+	if !l.Known {
+		x.ipv6 = h.rules.IPv6.IsValid()
+	}
 	for _, d := range l.Over {
 		h.calls = append(h.calls, "drained "+d.Backend.String())
 	}
 	return nil
+}
+
+// Connect lets a pod have a connection through its link on a port, which stays open.
+func (h *Host) Connect(uid api.UID, port uint16, to netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pods[uid].open = append(h.pods[uid].open, connection{port, to})
+}
+
+// LinkStates implements geard.Machine.
+func (h *Host) LinkStates(_ context.Context, uid api.UID, links []api.LinkTarget, _ []linker.Drain) ([]api.LinkState, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.pods[uid]
+	if x == nil || !x.up {
+		return nil, geard.ErrNoNamespace
+	}
+	out := make([]api.LinkState, len(links))
+	for i, l := range links {
+		for _, c := range x.open {
+			if c.port == l.Port {
+				out[i].Backends = append(out[i].Backends, api.LinkBackend{Address: c.to, Open: 1, Gone: !slices.Contains(l.Backends, c.to)})
+			}
+		}
+	}
+	return out, nil
+}
+
+// ListensIPv6 implements geard.Machine: pods listen on all their ports.
+func (h *Host) ListensIPv6(_ context.Context, uid api.UID, ports []api.HostPort) ([]api.Name, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []api.Name
+	for _, p := range ports {
+		if x := h.pods[uid]; x != nil && x.up && x.ipv6 {
+			out = append(out, p.Name)
+		}
+	}
+	return out, nil
+}
+
+// Touched implements geard.Machine.
+func (h *Host) Touched(_ context.Context, pods []api.UID) ([]api.UID, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(pods), func(uid api.UID) bool { return h.pods[uid] == nil || !h.pods[uid].flushed }), nil
+}
+
+// FlushLinks does what somebody does who flushes the rules in a pod's namespace.
+func (h *Host) FlushLinks(uid api.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pods[uid].links, h.pods[uid].flushed = nil, true
+}
+
+// IPv6 tells whether a pod has it.
+func (h *Host) IPv6(uid api.UID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pods[uid] != nil && h.pods[uid].ipv6
 }
 
 // HostRules implements geard.Machine.
@@ -248,7 +371,7 @@ func (h *Host) Reboot() {
 	defer h.mu.Unlock()
 	for _, x := range h.pods {
 		x.links = nil
-		if x.up = x.installed; x.up {
+		if x.leased, x.up = false, x.installed && !x.singleton; x.up {
 			x.started++
 		}
 	}

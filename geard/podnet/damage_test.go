@@ -62,7 +62,7 @@ func TestUpWithDamagedLinks(t *testing.T) {
 			}
 			var laid []api.LinkTarget
 			var said []string
-			hooks := Hooks{Host: func(context.Context) error { return nil }, Say: func(text string) { said = append(said, text) },
+			hooks := Hooks{Host: func(context.Context) (bool, error) { return false, nil }, Say: func(text string) { said = append(said, text) },
 				Links: func(_ context.Context, _ string, _ bool, _ netip.Addr, links []api.LinkTarget) error {
 					laid = links
 					return nil

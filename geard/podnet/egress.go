@@ -22,7 +22,7 @@ func Egress(uid api.UID, e *api.Egress, told []podstate.Told) *linker.Egress {
 		}
 		for _, t := range told {
 			if r.Matches(t.Name) {
-				out.Allow = append(out.Allow, linker.Allowed{Net: netip.PrefixFrom(t.Address, 32), Protocol: r.Protocol, Ports: r.Ports})
+				out.Allow = append(out.Allow, linker.Allowed{Net: netip.PrefixFrom(t.Address, t.Address.BitLen()), Protocol: r.Protocol, Ports: r.Ports})
 			}
 		}
 	}

@@ -22,13 +22,14 @@ const podIface = "eth0"
 // ensureGateway makes the interface that has the gateway's address: a bridge without ports, since a dummy
 // device is not in every kernel. Rules of the host come before it, so that no packet of a pod meets a
 // host without them.
-func ensureGateway(ctx context.Context, rules func(context.Context) error) error {
+func ensureGateway(ctx context.Context, dirs podstate.Dirs, rules func(context.Context) (bool, error)) error {
 	link, err := netlink.LinkByName(GatewayLink)
 	if err == nil && link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
 	}
+	six := false
 	if rules != nil {
-		if err := rules(ctx); err != nil {
+		if six, err = rules(ctx); err != nil {
 			return fmt.Errorf("laying the rules of the host: %w", err)
 		}
 	}
@@ -37,12 +38,12 @@ func ensureGateway(ctx context.Context, rules func(context.Context) error) error
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("making %q: %w", GatewayLink, err)
 	}
-	return setupGateway()
+	return setupGateway(dirs, six)
 }
 
-// setupGateway gives the interface its address. Up comes last: one that is up is complete. It takes the
+// setupGateway gives the interface its addresses. Up comes last: one that is up is complete. It takes the
 // packets for addresses that no pod has, and nobody answers there.
-func setupGateway() error {
+func setupGateway(dirs podstate.Dirs, six bool) error {
 	link, err := netlink.LinkByName(GatewayLink)
 	if err != nil {
 		return fmt.Errorf("interface %q: %w", GatewayLink, err)
@@ -50,13 +51,20 @@ func setupGateway() error {
 	if err := sysctls([]sysctl{
 		{"net/ipv4/ip_forward", "1"},
 		{"net/ipv4/conf/" + GatewayLink + "/route_localnet", "0"},
-		{"net/ipv6/conf/" + GatewayLink + "/disable_ipv6", "1"},
 	}); err != nil {
 		return err
 	}
 	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(podstate.Gateway(), podstate.Prefix().Bits()))}
 	if err := netlink.AddrReplace(link, addr); err != nil {
 		return fmt.Errorf("giving %q its address: %w", GatewayLink, err)
+	}
+	if six {
+		err = gatewayIPv6(dirs)
+	} else {
+		err = sysctls(noIPv6(GatewayLink))
+	}
+	if err != nil {
+		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting %q up: %w", GatewayLink, err)
@@ -76,7 +84,7 @@ func ensureVeth(name string, pod netip.Addr, file string) error {
 	if err := sysctls([]sysctl{
 		{"net/ipv4/conf/" + name + "/rp_filter", "1"}, // a pod sends from its own address alone
 		{"net/ipv4/conf/" + name + "/send_redirects", "0"},
-		{"net/ipv6/conf/" + name + "/disable_ipv6", "1"},
+		noLinkLocal(name),
 	}); err != nil {
 		return err
 	}
@@ -190,7 +198,7 @@ func insideSysctls() []sysctl {
 		{"net/ipv4/conf/all/route_localnet", "1"}, // links on 127.0.0.1 leave by eth0
 		{"net/ipv4/conf/" + podIface + "/route_localnet", "1"},
 		{"net/ipv4/ip_unprivileged_port_start", "0"}, // the namespace is the pod's own: port 80 needs no privilege
-		{"net/ipv6/conf/" + podIface + "/disable_ipv6", "1"},
+		noLinkLocal(podIface),
 		{"net/ipv6/conf/default/disable_ipv6", "1"},
 	}
 }

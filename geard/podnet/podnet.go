@@ -8,7 +8,8 @@
 //
 // Pods are routed, not bridged: all they send passes the host's rules, also between two pods of one host,
 // and needs no sysctl of br_netfilter. net.ipv4.conf.*.route_localnet is on inside, because links on
-// 127.0.0.1 need it, and never on the host (CVE-2020-8558). A pod has no IPv6 but ::1.
+// 127.0.0.1 need it, and never on the host (CVE-2020-8558). On a host with IPv6 the same is there once more, with the addresses that go with
+// these (linker.IPv6): fd67:6561:7200::a7f:1 on gear0, and so on; on others a pod has no IPv6 but ::1.
 //
 // Up and Down may be repeated and may be cut short anywhere: Up makes what is missing, Down removes what is left.
 package podnet
@@ -43,8 +44,8 @@ type Hooks struct {
 	// Say gets a sentence about what was not as it should be and was made good; nil when nobody listens.
 	Say func(text string)
 	// Host lays the host's own rules. Up calls it only when gear0 is not there yet, which is once after
-	// power-on; later the agent looks after them.
-	Host func(ctx context.Context) error
+	// power-on; later the agent looks after them. It tells whether the host has IPv6 for pods.
+	Host func(ctx context.Context) (ipv6 bool, err error)
 }
 
 // VethName gives the name of the host's end of a pod's veth: at most 15 bytes (IFNAMSIZ).
@@ -59,7 +60,7 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err != nil {
 		return err
 	}
-	if err := ensureGateway(ctx, hooks.Host); err != nil {
+	if err := ensureGateway(ctx, dirs, hooks.Host); err != nil {
 		return err
 	}
 	if err := adoptNamespace(dirs, uid); err != nil {
@@ -73,10 +74,18 @@ func Up(ctx context.Context, dirs podstate.Dirs, uid api.UID, hooks Hooks) error
 	if err := failpoint.Hit(failpoint.NetAfterNamespace); err != nil {
 		return err
 	}
+	if fresh { // the agent's sockets may keep an older namespace for some seconds, and the kernel its veth
+		if err := removeVeth(VethName(uid)); err != nil {
+			return err
+		}
+	}
 	if err := ensureVeth(VethName(uid), net.Address, file); err != nil {
 		return err
 	}
 	if err := within(file, func() error { return configure(net.Address) }); err != nil {
+		return err
+	}
+	if err := EnsureIPv6(dirs, uid, net.Address); err != nil {
 		return err
 	}
 	if err := failpoint.Hit(failpoint.NetAfterVeth); err != nil {

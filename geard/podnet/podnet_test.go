@@ -54,7 +54,7 @@ const (
 // hooks notes what Up lays.
 type hooks struct {
 	links, host int
-	fresh       bool
+	fresh, ipv6 bool
 	fail        error
 }
 
@@ -65,7 +65,7 @@ func (h *hooks) hooks() Hooks {
 			h.fresh = fresh
 			return h.fail
 		},
-		Host: func(context.Context) error { h.host++; return nil },
+		Host: func(context.Context) (bool, error) { h.host++; return h.ipv6, nil },
 	}
 }
 
@@ -282,6 +282,31 @@ func TestUpAfterHalfAnUp(t *testing.T) {
 				t.Error("its namespace is left")
 			}
 		})
+	}
+}
+
+// A namespace that has lost its name, and is held by somebody, keeps its veth; the next one gets one all the same.
+func TestUpBesideAnOlderNamespace(t *testing.T) {
+	dirs := testDirs(t)
+	newPod(t, dirs, uidA, "10.127.0.2")
+	var h hooks
+	if err := Up(t.Context(), dirs, uidA, h.hooks()); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Open(dirs.Namespace(uidA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := syscall.Unmount(dirs.Namespace(uidA), syscall.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := Up(t.Context(), dirs, uidA, h.hooks()); err != nil {
+		t.Fatal(err)
+	}
+	checkPod(t, dirs, uidA, "10.127.0.2/32")
+	if err := Down(dirs, uidA); err != nil {
+		t.Fatal(err)
 	}
 }
 

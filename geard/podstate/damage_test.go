@@ -1,16 +1,21 @@
 package podstate
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/atomicfile"
 	"gearmesh.dev/internal/damage"
+	"gearmesh.dev/linker"
 )
 
 // mutations is how many damages each kind of file gets.
@@ -50,6 +55,7 @@ func TestDamageIsFoundOut(t *testing.T) {
 	if err := d.Save(p, n, links); err != nil {
 		t.Fatal(err)
 	}
+	saveDesired(t, d, api.Directory{})
 	p, _ = d.LoadPod(uid)
 	place, _ := d.LoadNet(uid)
 	links, _ = d.LoadLinks(uid)
@@ -72,6 +78,16 @@ func TestDamageIsFoundOut(t *testing.T) {
 		}
 		if again, err := d.FindLinks(uid); err != nil || len(again) != 0 {
 			t.Errorf("%s: links found again are %+v, %v", what, again, err) // the pod's template has none
+		}
+	})
+	drains := []linker.Drain{{Local: netip.MustParseAddr("127.1.0.1"), Port: 5432, Protocol: api.TCP, Backend: netip.MustParseAddrPort("192.0.2.1:20001"), Until: time.Unix(1e9, 0).UTC()}}
+	if err := d.SaveDrains(uid, drains); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, file("drains.json"), func(what string, sound bool) {
+		got, err := d.LoadDrains(uid)
+		if err != nil && !Damaged(err) || err == nil && !sound && !reflect.DeepEqual(got, drains) {
+			t.Errorf("%s: %+v, %v", what, got, err)
 		}
 	})
 	spare, err := os.ReadFile(file(netCopy))
@@ -101,6 +117,57 @@ func TestDamageIsFoundOut(t *testing.T) {
 	})
 	if pods, err := d.Pods(); err != nil || len(pods) != 1 {
 		t.Errorf("pods are %v, %v", pods, err)
+	}
+}
+
+// saveDesired writes down what the master last said.
+func saveDesired(t *testing.T, d Dirs, known api.Directory) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(d.Desired()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.WriteSummed(d.Desired(), api.Desired{Directory: known}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The links of a pod are found again, those of its template and those that its project gives.
+func TestFindLinks(t *testing.T) {
+	d := Dirs{State: t.TempDir(), Run: t.TempDir()}
+	p, n, _ := sample()
+	p.Spec.Template.Links = []api.Link{{Service: "db", LocalPort: 6379, Protocol: api.TCP}}
+	if err := d.Save(p, n, nil); err != nil {
+		t.Fatal(err)
+	}
+	if links, err := d.FindLinks(uid); err == nil || len(links) != 1 || len(links[0].Backends) != 0 {
+		t.Errorf("without the word of the master: %+v, %v; want the link of the template, and nobody behind it", links, err)
+	}
+	entry := func(name api.Name) api.ServiceEntry {
+		return api.ServiceEntry{Project: "shop", Name: name, Linked: true, Ports: []api.Port{{Name: "main", Port: 5432, Protocol: api.TCP}}}
+	}
+	at := netip.MustParseAddrPort("192.0.2.2:20001")
+	saveDesired(t, d, api.Directory{Services: []api.ServiceEntry{entry("db"), entry("queue")},
+		Hosts: []api.HostEntry{{Name: "h2", Address: at.Addr()}},
+		Endpoints: []api.HostEndpoints{{Host: "h2", Seq: 1, Endpoints: []api.Endpoint{
+			{Project: "shop", Service: "queue", Pod: "queue-aaaaa", Port: "main", Protocol: api.TCP, Address: at, Ready: true}}}}})
+	for _, template := range [][]api.Link{p.Spec.Template.Links, nil} {
+		p.Spec.Template.Links = template
+		if err := d.SavePod(p); err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		links, err := d.FindLinks(uid)
+		for _, l := range links {
+			found = append(found, fmt.Sprintf("%s:%d %v", l.Service, l.Port, l.Backends))
+		}
+		slices.Sort(found)
+		want := []string{"db:5432 []", "queue:5432 [192.0.2.2:20001]"}
+		if len(template) > 0 {
+			want[0] = "db:6379 []"
+		}
+		if err != nil || !slices.Equal(found, want) {
+			t.Errorf("found %q, %v; want %q", found, err, want)
+		}
 	}
 }
 

@@ -10,21 +10,38 @@ import (
 )
 
 // Environ gives the variables of a container of the pod, but for its secrets: those of its links, over them the pod's
-// own, over those the container's own.
+// own, over those the container's own, over all what only the master knows: who the pod is, and its fencing token.
 func Environ(p api.Pod, c api.Container) map[string]string {
 	env := linkEnv(p)
+	env[LinksVariable] = LinksMount + "/" + linksSocket
 	maps.Copy(env, p.Spec.Template.Env)
 	maps.Copy(env, c.Env)
+	if n := p.Spec.Ordinal; n != nil {
+		env[PodVariable], env[OrdinalVariable] = string(p.HeldName()), strconv.Itoa(*n)
+	}
+	if p.Singleton() {
+		env[FencingToken] = strconv.FormatInt(p.Spec.Fence, 10)
+	}
 	return env
 }
+
+// FencingToken is the variable that gives a singleton its fencing token. The same is in /etc/gear-fencing-token, for what
+// does not pass its environment on.
+const FencingToken = "GEAR_FENCING_TOKEN"
+
+// The variables that tell a pod of a service with identity its name and its number.
+const (
+	PodVariable     = "GEAR_POD"
+	OrdinalVariable = "GEAR_ORDINAL"
+)
 
 // linkEnv says where the links that the pod's template names are: DB_HOST, DB_PORT and DB_ADDR. It depends on the
 // template alone, so that a container has the same variables at every start; links that a project gives come and go.
 func linkEnv(p api.Pod) map[string]string {
 	env := map[string]string{}
 	for _, l := range (api.Directory{}).Resolver("").Targets(p.Metadata.Project, p.Metadata.Name, p.Spec.Template.Links) {
-		export(env, variable(l.Service), l)
-		export(env, variable(l.Service)+"_"+strconv.Itoa(int(l.Port)), l)
+		export(env, variable(l.Called()), l)
+		export(env, variable(l.Called())+"_"+strconv.Itoa(int(l.Port)), l)
 	}
 	return env
 }

@@ -46,6 +46,20 @@ func TestEnviron(t *testing.T) {
 	if env["DB_HOST"] != "own" || env["DB_PORT"] != "pod" || env["DB_ADDR"] != "127.0.0.1:5432" {
 		t.Errorf("the environment is %v", env)
 	}
+	p.Spec.Fence, c.Env[FencingToken] = 1234, "1"
+	if got := Environ(p, c)[FencingToken]; got != "1234" {
+		t.Errorf("the fencing token is %q", got)
+	}
+	if got := Environ(p, c)[OrdinalVariable]; got != "" {
+		t.Errorf("a pod without identity is told that it is number %q", got)
+	}
+	n := 7
+	p.Spec.Ordinal, p.Spec.Service, c.Env[OrdinalVariable], p.Metadata.Name = &n, "web", "1", "web-7-renamed"
+	if got := Environ(p, c); got[OrdinalVariable] != "7" || got[PodVariable] != "web-7" {
+		t.Errorf("it is told that it is %q, number %q", got[PodVariable], got[OrdinalVariable])
+	}
+	p.Spec.Ordinal = nil
+	p.Spec.Fence = 0
 	p.Spec.Template.Env, c.Env = nil, nil
 	if env := Environ(p, c); env["DB_HOST"] != "127.0.0.1" || env["DB_PORT"] != "5432" || p.Spec.Template.Env != nil {
 		t.Errorf("without their own values the environment is %v, the pod's %v", env, p.Spec.Template.Env)

@@ -151,15 +151,13 @@ func (d Dirs) LoadDesired() (api.Desired, error) {
 	return v, nil
 }
 
-// FindLinks resolves a pod's links again, from what the host was last told: links.json is damaged, and there may be no
-// agent. When that is lost too, the links have no backends, and connections to them are refused at once.
+// FindLinks resolves a pod's links again, those that its project gives too, from what the host was last told: links.json is
+// damaged, and there may be no agent. When that is lost too, the links of its template have no backends, connections to them are refused at
+// once, and nobody knows of others.
 func (d Dirs) FindLinks(uid api.UID) ([]api.LinkTarget, error) {
 	p, err := d.LoadPod(uid)
 	if err != nil {
 		return nil, err
-	}
-	if len(p.Spec.Template.Links) == 0 {
-		return nil, nil
 	}
 	known, err := d.LoadDesired()
 	if err != nil {

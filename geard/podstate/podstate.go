@@ -4,6 +4,7 @@
 //	STATE/pods/UID/pod.json    the pod as the master assigned it (api.Pod, without status)
 //	STATE/pods/UID/net.json    its address and host ports (Net)
 //	STATE/pods/UID/links.json  its links as they were last resolved ([]api.LinkTarget)
+//	STATE/links/changed.json   links that changed for many pods at once, before they are in their links.json (ChangedLinks)
 //	STATE/pods/UID/drains.json backends that are gone from its links, and until when connections to them may stay ([]linker.Drain)
 //	STATE/pods/UID/told.json   the addresses that its DNS server has told it of, where its egress goes by names ([]Told)
 //	STATE/pods/UID/{hosts,hostname,resolv.conf}  mounted into its containers
@@ -11,6 +12,7 @@
 // The JSON files carry a checksum (atomicfile.WriteSummed), and net.json has a copy.
 //
 //	RUN/pods/UID/CONTAINER.json  the state of a container (api.ContainerStatus), written by gear-run
+//	RUN/pods/UID/links/          its containers see this directory, read-only, at LinksMount; the agent's links.sock is in it
 //
 // STATE is /var/lib/gear and survives a power cut; RUN is /run/gear and does not.
 package podstate
@@ -56,9 +58,9 @@ func (d Dirs) Pod(uid api.UID) string { return filepath.Join(d.State, "pods", st
 // RunPod gives the directory of a pod's runtime state.
 func (d Dirs) RunPod(uid api.UID) string { return filepath.Join(d.Run, "pods", string(uid)) }
 
-// Volume gives the directory of a volume.
-func (d Dirs) Volume(project, service, volume api.Name) string {
-	return filepath.Join(d.State, "volumes", string(project), string(service), string(volume))
+// Volumes gives the directory of a service's volumes of the default class.
+func (d Dirs) Volumes(project, service api.Name) string {
+	return filepath.Join(d.State, "volumes", string(project), string(service))
 }
 
 // Namespace gives the path of a pod's network namespace.
@@ -102,11 +104,6 @@ func (d Dirs) LoadNet(uid api.UID) (Net, error) {
 
 // netCopy is the name of net.json's copy.
 const netCopy = "net.copy.json"
-
-// LoadLinks reads a pod's links.
-func (d Dirs) LoadLinks(uid api.UID) ([]api.LinkTarget, error) {
-	return loadSummed[[]api.LinkTarget](filepath.Join(d.Pod(uid), "links.json"))
-}
 
 // LoadDrains reads which backends of a pod's links drain.
 func (d Dirs) LoadDrains(uid api.UID) ([]linker.Drain, error) {

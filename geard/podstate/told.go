@@ -23,7 +23,7 @@ func (d Dirs) LoadTold(uid api.UID) []Told {
 		return nil
 	}
 	for _, t := range list {
-		if !t.Address.Is4() {
+		if !t.Address.IsValid() || t.Address.Is4In6() {
 			return nil
 		}
 	}

@@ -38,7 +38,7 @@ func (h *Host) Explain(ctx context.Context, p api.Pod) (units, rules []api.TextF
 	}, nil
 }
 
-// LinkStates implements geard.Explainer.
+// LinkStates implements geard.Machine.
 func (h *Host) LinkStates(ctx context.Context, uid api.UID, links []api.LinkTarget, drains []linker.Drain) ([]api.LinkState, error) {
 	if len(links) == 0 {
 		return nil, nil

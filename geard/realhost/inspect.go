@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +39,7 @@ func (h *Host) Drift(ctx context.Context, want geard.Expected) ([]api.Drift, err
 			out = append(out, d)
 		}
 	}
-	rules, err := linker.HostPlan(hostConfig(want.Rules))
+	rules, err := linker.HostPlan(h.hostConfig(want.Rules))
 	if err != nil {
 		return nil, err
 	}
@@ -205,11 +204,9 @@ func (h *Host) mendPod(ctx context.Context, p geard.ExpectedPod) error {
 			return err
 		}
 	}
-	err = h.Relink(ctx, geard.PodLinks{UID: uid, Address: p.Address, Old: p.Links, New: p.Links, Down: nobodyDown})
+	err = h.Relink(ctx, geard.PodLinks{UID: uid, Address: p.Address, Old: p.Links, New: p.Links})
 	if errors.Is(err, geard.ErrNoNamespace) {
 		return nil // it lays its links from disk when it is made
 	}
 	return err
 }
-
-func nobodyDown(netip.Addr) bool { return false }

@@ -22,6 +22,7 @@ import (
 	"gearmesh.dev/geard/engine"
 	"gearmesh.dev/geard/images"
 	"gearmesh.dev/geard/podstate"
+	"gearmesh.dev/geard/runner"
 	"gearmesh.dev/internal/failpoint"
 	"gearmesh.dev/internal/loop"
 	"gearmesh.dev/internal/systemd"
@@ -38,7 +39,8 @@ type Host struct {
 
 	pulls, reloads singleflight.Group
 
-	balancer Balancer
+	balancer  Balancer
+	linksOver string // interface that links travel over; any when empty
 
 	images *images.Record // those that were pulled here
 
@@ -50,7 +52,6 @@ type Host struct {
 
 	rulesMu sync.Mutex
 	laid    *laid
-	variant linker.Variant // this host's iptables, once known
 }
 
 var (
@@ -70,7 +71,7 @@ func (h *Host) Images() *images.Record { return h.images }
 
 // Pods implements geard.Machine.
 func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.UnitsState, error) {
-	list, err := h.systemd.List(ctx, unitgen.Prefix+"*.service")
+	list, err := h.systemd.List(ctx, unitgen.Prefix+"*.service", unitgen.Prefix+"*.timer")
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (h *Host) Pods(ctx context.Context, pods []api.Pod) (map[api.UID]geard.Unit
 	}
 	out := make(map[api.UID]geard.UnitsState, len(pods))
 	for _, p := range pods {
-		out[p.Metadata.UID] = geard.UnitsState{Installed: h.installed(p), Up: up(p, units), Stopped: h.stopped(p, units)}
+		out[p.Metadata.UID] = geard.UnitsState{Installed: h.installed(p), Up: up(p, units), Stopped: h.stopped(p, units), Leased: leased(p, units)}
 	}
 	return out, nil
 }
@@ -142,6 +143,9 @@ func (h *Host) stopped(p api.Pod, units map[string]systemd.Unit) bool {
 		}
 		if u := units[name]; u.Job != "" || u.Active != "" && u.Active != "inactive" {
 			continue // systemctl restart passes through inactive, with a job
+		}
+		if p.Singleton() {
+			continue // its timer stops it as an operator does
 		}
 		if run, err := h.dirs.LoadRun(p.Metadata.UID, p.Spec.Template.All()[i].Name); err == nil && run.State == api.RunStopped {
 			return true
@@ -219,14 +223,35 @@ func (h *Host) pull(ctx context.Context, p api.Pod, ref string) error {
 
 // Start implements geard.Machine. The containers' units come first: they want the network's, and systemd
 // keeps the order without asking us in between. Then it waits for the network, which is quick and whose
-// error belongs to the pod. The containers' readiness has no bound and is not waited for.
+// error belongs to the pod. The containers' readiness has no bound and is not waited for. Meanwhile the engine makes the
+// first container.
 func (h *Host) Start(ctx context.Context, p api.Pod) error {
+	defer h.makeAhead(ctx, p)()
 	for _, unit := range containerUnits(p) {
 		if err := h.systemd.Enqueue(ctx, systemd.Start, unit); err != nil {
 			return err
 		}
 	}
 	return h.systemd.Start(ctx, unitgen.NetUnit(p.Metadata.Project, p.Metadata.Name))
+}
+
+// makeAhead has the engine make a pod's first container while systemd gets to its unit, and gives what waits for that. It is
+// a head start and no more: what does not succeed here, gear-run does, and says why it cannot.
+func (h *Host) makeAhead(ctx context.Context, p api.Pod) (wait func()) {
+	ahead, err := runner.NewAhead(h.dirs, p, p.Spec.Template.All()[0])
+	if err != nil {
+		h.log.Debug("a container is not made ahead", "pod", p.Metadata.Name, "err", err)
+	}
+	if ahead == nil {
+		return func() {}
+	}
+	var making sync.WaitGroup
+	making.Go(func() {
+		if err := ahead.Make(ctx, h.engine, unitgen.PodSlice(p.Metadata.Project, p.Metadata.Name)); err != nil {
+			h.log.Debug("a container was not made ahead", "pod", p.Metadata.Name, "err", err)
+		}
+	})
+	return making.Wait
 }
 
 // Remove implements geard.Machine.
@@ -339,6 +364,9 @@ type Balancer interface {
 
 // BalanceWith says who carries balanced links. It is called before the agent runs.
 func (h *Host) BalanceWith(b Balancer) { h.balancer = b }
+
+// LinksOver names the only interface that links to other hosts may travel over. It is called before the agent runs.
+func (h *Host) LinksOver(name string) { h.linksOver = name }
 
 // Balance implements geard.Machine.
 func (h *Host) Balance(ctx context.Context, links []api.BalancedLink, down func(netip.Addr) bool) error {

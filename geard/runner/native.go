@@ -25,8 +25,8 @@ import (
 // commands: one before it, one until it is ready, one when it is asked to stop, one after it. They keep the
 // same state and history as Run does, so the agent sees no difference.
 
-// NativeWait waits for the program's turn among the containers of its pod, and for its back-off. Then it puts
-// the program's command line into dir, which belongs to the program's user.
+// NativeWait waits for the program's turn among the containers of its pod, and for its back-off. Then it makes what the unit
+// mounts, and puts the program's command line into dir, which belongs to the program's user.
 func NativeWait(ctx context.Context, c Config, dir string) error {
 	r, err := load(c)
 	if err != nil {
@@ -38,6 +38,9 @@ func NativeWait(ctx context.Context, c Config, dir string) error {
 	}
 	n, err := nativeCommand(r.pod, r.spec)
 	if err != nil {
+		return err
+	}
+	if err := r.Dirs.MakeLinks(r.UID); err != nil {
 		return err
 	}
 	return n.save(dir)

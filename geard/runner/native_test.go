@@ -50,7 +50,7 @@ func TestNativeCommand(t *testing.T) {
 	}
 	env := back.Environ([]string{"HOME=/", "NOTIFY_SOCKET=/run/x", "RUNTIME_DIRECTORY=/run/y"})
 	if want := []string{"A=pod", "B=own", "DB_5432_ADDR=127.0.0.1:5432", "DB_5432_HOST=127.0.0.1", "DB_5432_PORT=5432",
-		"DB_ADDR=127.0.0.1:5432", "DB_HOST=127.0.0.1", "DB_PORT=5432", "HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}; !slices.Equal(env, want) {
+		"DB_ADDR=127.0.0.1:5432", "DB_HOST=127.0.0.1", "DB_PORT=5432", "GEAR_LINKS_SOCKET=/run/gearmesh/links.sock", "HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}; !slices.Equal(env, want) {
 		t.Errorf("environment is %q", env)
 	}
 	if _, err := nativeCommand(pod, pod.Spec.Template.Containers[0]); err == nil {

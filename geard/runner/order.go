@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/geard/podstate"
 )
 
 // lookAround is how often a container that waits for others looks at their states.
@@ -31,6 +32,9 @@ func (r *run) turn(ctx context.Context) bool {
 
 // before says what has to happen before this container may start, or "".
 func (r *run) before() string {
+	if why := AwaitsLink(r.Dirs, r.pod); why != "" {
+		return why
+	}
 	for _, c := range r.pod.Spec.Template.InitContainers {
 		if c.Name == r.Container {
 			return ""
@@ -48,6 +52,22 @@ func (r *run) before() string {
 		if err != nil || !s.Ready && s.State != api.RunStopped {
 			return fmt.Sprintf("waits for container %q to be ready", c.Name)
 		}
+	}
+	return ""
+}
+
+// AwaitsLink says which link of a pod, that its containers wait for, has no backend by what is on disk, or "". After a boot
+// that is what the host knew last.
+func AwaitsLink(dirs podstate.Dirs, pod api.Pod) string {
+	if !slices.ContainsFunc(pod.Spec.Template.Links, func(l api.Link) bool { return l.WaitFor != "" }) {
+		return ""
+	}
+	links, err := dirs.LoadLinks(pod.Metadata.UID)
+	if err != nil {
+		return "waits until the agent has laid its links: " + oneLine(err.Error(), 200)
+	}
+	if l, waits := api.Waits(links); waits {
+		return "waits: " + l.Lacks()
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -148,5 +149,51 @@ func TestContainersRestartAlone(t *testing.T) {
 		}
 		cancel()
 		<-main
+	})
+}
+
+// A container whose pod waits for a link is made when that has a backend, and not before; one that runs is left alone when
+// it has none any more.
+func TestContainersWaitForLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, sh(""), map[string]enginetest.Program{"ok": {Runs: time.Hour}})
+		h.pod(nil, named("main", "ok"))
+		pod, err := h.dirs.LoadPod(testUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		net, err := h.dirs.LoadNet(testUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod.Spec.Template.Links = []api.Link{{Service: "db", LocalPort: 5432, WaitFor: api.WaitReady}}
+		target := []api.LinkTarget{{Service: "db", Port: 5432, WaitFor: api.WaitReady}}
+		if err := h.dirs.Save(pod, net, target); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := h.runAs(ctx, "main")
+		time.Sleep(time.Minute)
+		if s := h.stateOf("main"); s.State != api.RunWaiting || s.ID != "" || !strings.Contains(s.Message, "link db:5432 has no ready backend") {
+			t.Errorf("while the link has no backend: %+v", s)
+		}
+		target[0].Backends = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:20001")}
+		if err := h.dirs.SaveLinks(testUID, target); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if s := h.stateOf("main"); s.State != api.RunRunning {
+			t.Errorf("when it has one: %+v", s)
+		}
+		target[0].Backends = nil
+		if err := h.dirs.SaveLinks(testUID, target); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if s := h.stateOf("main"); s.State != api.RunRunning || s.Restarts != 0 {
+			t.Errorf("when it has none again: %+v", s)
+		}
+		stop()
+		<-done
 	})
 }

@@ -187,15 +187,21 @@ func (r *run) create(ctx context.Context) (int, error) {
 	if err := ensureVolumes(r.Dirs, r.pod, r.spec); err != nil {
 		return r.notCreated(ctx, "", err)
 	}
+	if err := r.Dirs.MakeLinks(r.UID); err != nil {
+		return r.notCreated(ctx, "", err)
+	}
 	if err := failpoint.Hit(failpoint.RunBeforeCreate); err != nil {
 		return r.notCreated(ctx, "", err)
 	}
 	if err := layIn(r.Dirs, r.pod, r.spec); err != nil {
 		return r.notCreated(ctx, "", err)
 	}
-	id, err := r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod)))
-	if err != nil {
-		return r.notCreated(ctx, "", err)
+	id := r.madeAhead(ctx)
+	if id == "" {
+		var err error
+		if id, err = r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod))); err != nil {
+			return r.notCreated(ctx, "", err)
+		}
 	}
 	if err := failpoint.Hit(failpoint.RunAfterCreate); err != nil {
 		return r.notCreated(ctx, id, err)

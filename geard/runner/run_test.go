@@ -311,6 +311,9 @@ func keepFiles(t *testing.T, dir string) map[string][]byte {
 	}
 	files := map[string][]byte{}
 	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
 		files[e.Name()], _ = os.ReadFile(filepath.Join(dir, e.Name()))
 	}
 	return files
@@ -416,8 +419,12 @@ func TestMakeSpec(t *testing.T) {
 	if s.Env["A"] != "template" || s.Env["B"] != "container" || pod.Spec.Template.Env["B"] != "template" {
 		t.Errorf("environment is %v, the pod's now %v", s.Env, pod.Spec.Template.Env)
 	}
-	if s.Name != testName || s.Hostname != "web-7f3k2" || s.Slice != "x.slice" || len(s.Mounts) != 3 || !s.Mounts[0].ReadOnly {
+	if s.Name != testName || s.Hostname != "web-7f3k2" || s.Slice != "x.slice" || len(s.Mounts) != 4 || !s.Mounts[0].ReadOnly {
 		t.Errorf("spec is %+v", s)
+	}
+	links := engine.Mount{Source: filepath.Join(h.dirs.Run, "pods", string(testUID), "links"), Target: "/run/gearmesh", ReadOnly: true}
+	if s.Env["GEAR_LINKS_SOCKET"] != "/run/gearmesh/links.sock" || s.Mounts[3] != links {
+		t.Errorf("of its links it is told at %q, by %+v", s.Env["GEAR_LINKS_SOCKET"], s.Mounts)
 	}
 }
 
@@ -430,7 +437,7 @@ func TestEnsureVolumes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if info, err := os.Stat(h.dirs.Volume("shop", "web", "data")); err != nil || info.Mode().Perm() != 0o755 {
+	if info, err := os.Stat(h.dirs.Volumes("shop", "web") + "/data"); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("volume is %v, %v", info, err)
 	}
 }

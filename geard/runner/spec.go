@@ -82,12 +82,13 @@ func onRecord(dirs podstate.Dirs, pod api.Pod, c api.Container) oci.Record {
 	return r
 }
 
-// mounts gives the pod's own name files, read-only, then its volumes.
+// mounts gives the pod's own name files and the directory of its links' socket, read-only, then its volumes.
 func mounts(dirs podstate.Dirs, pod api.Pod, c api.Container) []engine.Mount {
 	var out []engine.Mount
-	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+	for _, name := range podstate.Mounted(pod) {
 		out = append(out, engine.Mount{Source: filepath.Join(dirs.Pod(pod.Metadata.UID), name), Target: "/etc/" + name, ReadOnly: true})
 	}
+	out = append(out, engine.Mount{Source: dirs.Links(pod.Metadata.UID), Target: podstate.LinksMount, ReadOnly: true})
 	for _, m := range c.Mounts {
 		dir, _ := volumes.Of(dirs, pod, m.Volume) // ensureVolumes has found it
 		out = append(out, engine.Mount{Source: dir, Target: m.Path, ReadOnly: m.ReadOnly})

@@ -4,6 +4,8 @@
 //	CLASSDIR/PROJECT/SERVICE/VOLUME        of a class that the host's operator has named (--volume-class)
 //	RUN/volumes/UID/VOLUME                 in memory: a tmpfs of the pod's own
 //
+// A pod with an identity has volumes of its own, VOLUME.ORDINAL in place of VOLUME. No name has a dot.
+//
 // Where a pod's volumes are is decided once, when the pod arrives, and kept in STATE/pods/UID/volumes.json: when the
 // operator moves a class, no pod finds its volume empty.
 package volumes
@@ -61,7 +63,7 @@ func (c Classes) Save(dirs podstate.Dirs, pod api.Pod) error {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			return fmt.Errorf("volume %q: the directory %q of class %q is not there; is its disk mounted?", v.Name, dir, v.Class)
 		}
-		paths[v.Name] = filepath.Join(dir, string(pod.Metadata.Project), string(pod.Spec.Service), string(v.Name))
+		paths[v.Name] = filepath.Join(dir, string(pod.Metadata.Project), string(pod.Spec.Service), base(pod, v))
 	}
 	if len(paths) == 0 {
 		return nil
@@ -89,7 +91,7 @@ func Path(dirs podstate.Dirs, pod api.Pod, v api.Volume) (string, error) {
 	case v.Tmpfs:
 		return filepath.Join(memory(dirs, pod.Metadata.UID), string(v.Name)), nil
 	case v.Class == "":
-		return dirs.Volume(pod.Metadata.Project, pod.Spec.Service, v.Name), nil
+		return filepath.Join(dirs.Volumes(pod.Metadata.Project, pod.Spec.Service), base(pod, v)), nil
 	}
 	data, err := os.ReadFile(file(dirs, pod.Metadata.UID))
 	if err != nil {
@@ -103,6 +105,19 @@ func Path(dirs podstate.Dirs, pod api.Pod, v api.Volume) (string, error) {
 		return "", fmt.Errorf("finding volume %q: %q does not say where it is", v.Name, file(dirs, pod.Metadata.UID))
 	}
 	return paths[v.Name], nil
+}
+
+// base gives the last part of a volume's path.
+func base(pod api.Pod, v api.Volume) string {
+	if n := pod.Spec.Ordinal; n != nil {
+		return fmt.Sprintf("%s.%d", v.Name, *n)
+	}
+	return string(v.Name)
+}
+
+// Shared tells whether two pods of a host have the same volumes: those of one service, or of one identity of it.
+func Shared(a, b api.Pod) bool {
+	return a.Metadata.Project == b.Metadata.Project && a.Spec.Service == b.Spec.Service && base(a, api.Volume{}) == base(b, api.Volume{})
 }
 
 // Of gives where the volume of a mount is.

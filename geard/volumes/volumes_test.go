@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,7 @@ func TestClassesArePlacedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[api.Name]string{
-		"data": dirs.Volume("shop", "db", "data"), "wal": filepath.Join(fast, "shop/db/wal"), "tmp": filepath.Join(dirs.Run, "volumes/aaaaaaaaaaaaaaaa/tmp"),
+		"data": dirs.Volumes("shop", "db") + "/data", "wal": filepath.Join(fast, "shop/db/wal"), "tmp": filepath.Join(dirs.Run, "volumes/aaaaaaaaaaaaaaaa/tmp"),
 	} {
 		dir, made, err := Ensure(dirs, p, name)
 		if dir != want || !made || err != nil {
@@ -65,6 +66,34 @@ func TestClassesArePlacedOnce(t *testing.T) {
 	}
 }
 
+// TestIdentitiesHaveVolumesOfTheirOwn: no two have one, nor does one have that of the service.
+func TestIdentitiesHaveVolumesOfTheirOwn(t *testing.T) {
+	dirs, p := sample(t, api.Volume{Name: "data"}, api.Volume{Name: "wal", Class: "fast"})
+	fast := t.TempDir()
+	seen := map[string]bool{}
+	for _, ordinal := range []int{-1, 0, 1, 12} {
+		own := p
+		own.Metadata.UID = api.UID(fmt.Sprintf("aaaaaaaaaaaaaa%02d", ordinal))
+		want := ""
+		if ordinal >= 0 {
+			own.Spec.Ordinal, want = &ordinal, fmt.Sprint(".", ordinal)
+		}
+		if err := (Classes{"fast": fast}).Save(dirs, own); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[api.Name]string{"data": dirs.Volumes("shop", "db") + "/data" + want, "wal": fast + "/shop/db/wal" + want} {
+			dir, made, err := Ensure(dirs, own, name)
+			if dir != want || !made || seen[dir] || err != nil {
+				t.Errorf("%s of %d is at %s (made: %v, seen: %v), %v; want %s", name, ordinal, dir, made, seen[dir], err, want)
+			}
+			seen[dir] = true
+		}
+		if Shared(p, own) != (ordinal < 0) || !Shared(own, own) {
+			t.Errorf("%d shares with the service's: %v, with itself: %v", ordinal, Shared(p, own), Shared(own, own))
+		}
+	}
+}
+
 func TestDelete(t *testing.T) {
 	dirs, p := sample(t, api.Volume{Name: "keep"}, api.Volume{Name: "drop", OnDelete: api.VolumeDelete})
 	for _, name := range []api.Name{"keep", "drop"} {
@@ -79,10 +108,10 @@ func TestDelete(t *testing.T) {
 	if err := Delete(dirs, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(dirs.Volume("shop", "db", "keep") + "/file"); err != nil {
+	if _, err := os.Stat(dirs.Volumes("shop", "db") + "/keep/file"); err != nil {
 		t.Errorf("what should be kept: %v", err)
 	}
-	if _, err := os.Stat(dirs.Volume("shop", "db", "drop")); err == nil {
+	if _, err := os.Stat(dirs.Volumes("shop", "db") + "/drop"); err == nil {
 		t.Error("what should be deleted is there")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -84,13 +85,57 @@ func (f File) Set(c Context) File {
 	return out
 }
 
+// Use gives the file with another context as the current one.
+func (f File) Use(name string) (File, error) {
+	if _, err := f.Context(name); err != nil {
+		return f, err
+	}
+	f.Current = name
+	return f, nil
+}
+
+// Merge gives the file with all contexts of another one too. A name that is in both is an error, unless it means the same.
+func (f File) Merge(more File) (File, error) {
+	out := File{Current: f.Current, Contexts: slices.Clone(f.Contexts)}
+	for _, c := range more.Contexts {
+		if c.Name == "" || c.Server == "" {
+			return f, errors.New("a context without a name or a server cannot be taken over")
+		}
+		i := slices.IndexFunc(out.Contexts, func(o Context) bool { return o.Name == c.Name })
+		switch {
+		case i < 0:
+			out.Contexts = append(out.Contexts, c)
+		case !reflect.DeepEqual(out.Contexts[i], c):
+			return f, fmt.Errorf("there is a context %q already, and it is another one; give this one another name", c.Name)
+		}
+	}
+	if out.Current == "" && len(out.Contexts) > 0 {
+		out.Current = out.Contexts[0].Name
+	}
+	return out, nil
+}
+
+// Remove gives the file without a context. Without the current one there is no current one.
+func (f File) Remove(name string) (File, error) {
+	if _, err := f.Context(name); err != nil {
+		return f, err
+	}
+	out := File{Current: f.Current, Contexts: slices.DeleteFunc(slices.Clone(f.Contexts), func(c Context) bool { return c.Name == name })}
+	if out.Current == name {
+		out.Current = ""
+	}
+	return out, nil
+}
+
 // Context finds a context; the empty name means the current one.
 func (f File) Context(name string) (Context, error) {
 	if len(f.Contexts) == 0 {
 		return Context{}, errors.New("no cluster is known; run gear up on its first host, or copy that host's ~/.config/gear/config.json here")
 	}
 	if name == "" {
-		name = f.Current
+		if name = f.Current; name == "" {
+			return Context{}, errors.New("none of the known clusters is the current one; gear context use NAME makes one so")
+		}
 	}
 	names := make([]string, len(f.Contexts))
 	for i, c := range f.Contexts {

@@ -64,3 +64,39 @@ func TestPath(t *testing.T) {
 		t.Errorf("got %q, %v", p, err)
 	}
 }
+
+func TestUseMergeRemove(t *testing.T) {
+	lab := clientconfig.Context{Name: "lab", Server: "https://10.0.0.1:7443"}
+	prod := clientconfig.Context{Name: "prod", Server: "https://10.0.0.2:7443"}
+	f, err := (clientconfig.File{}).Merge(clientconfig.File{Current: "prod", Contexts: []clientconfig.Context{lab, prod}})
+	if err != nil || f.Current != "lab" || len(f.Contexts) != 2 {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	if same, err := f.Merge(f); err != nil || !cmp.Equal(same, f) {
+		t.Errorf("merged with itself: %+v, %v", same, err)
+	}
+	other := lab
+	other.Token = "t"
+	if got, err := f.Merge(clientconfig.File{Contexts: []clientconfig.Context{other}}); err == nil || !cmp.Equal(got, f) {
+		t.Errorf("another one of the same name: %+v, %v", got, err)
+	}
+	if _, err := f.Merge(clientconfig.File{Contexts: []clientconfig.Context{{Name: "x"}}}); err == nil {
+		t.Error("a context without a server was taken")
+	}
+	if used, err := f.Use("prod"); err != nil || used.Current != "prod" {
+		t.Errorf("%+v, %v", used, err)
+	}
+	if _, err := f.Use("x"); err == nil {
+		t.Error("an unknown context is used")
+	}
+	less, err := f.Remove("lab")
+	if err != nil || less.Current != "" || len(less.Contexts) != 1 || len(f.Contexts) != 2 {
+		t.Errorf("%+v, %v", less, err)
+	}
+	if _, err := less.Context(""); err == nil || !strings.Contains(err.Error(), "gear context use") {
+		t.Errorf("without a current one: %v", err)
+	}
+	if _, err := less.Remove("lab"); err == nil {
+		t.Error("removed twice")
+	}
+}

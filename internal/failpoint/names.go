@@ -34,6 +34,7 @@ const (
 	UnitsWritten      Name = "units-written"       // its units are there, not wanted by gear.target
 	UnitsWanted       Name = "units-wanted"        // and wanted, so that a power-on starts them
 	StartAfterPull    Name = "start-after-pull"    // its images are there, nothing started
+	AheadMade         Name = "ahead-made"          // the engine has made its first container, and gear-run does not know
 	NetAfterNamespace Name = "net-after-namespace" // its namespace is there, empty
 	NetAfterVeth      Name = "net-after-veth"      // and has its interface, without links
 	RunBeforeCreate   Name = "run-before-create"   // gear-run is about to create the container
@@ -53,7 +54,7 @@ const (
 // Host lists the points that a host passes while it starts a pod, in that order.
 func Host() []Name {
 	return []Name{DesiredReceived, DesiredKept, InstallBeforeSave, SaveBeforePod, InstallAfterSave, UnitsWritten, UnitsWanted, StartAfterPull,
-		NetAfterNamespace, NetAfterVeth, RunBeforeCreate, RunAfterCreate, RunAfterRecord, RunAfterStart, StartAfterStart}
+		AheadMade, NetAfterNamespace, NetAfterVeth, RunBeforeCreate, RunAfterCreate, RunAfterRecord, RunAfterStart, StartAfterStart}
 }
 
 // Removal lists the points that a host passes while it removes a pod, in that order.

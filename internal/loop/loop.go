@@ -1,5 +1,6 @@
 // Package loop runs one pass of work at a time: when kicked, and at the latest each period.
-// Kicks that arrive during a pass merge into one following pass.
+// Kicks that arrive during a pass merge into one following pass. The first kick after a rest is acted on at once;
+// only passes that follow each other closely are kept apart.
 package loop
 
 import (
@@ -21,20 +22,29 @@ func (k Kick) Wake() {
 	}
 }
 
-// Run calls pass at once, after each kick and at least each period, until ctx ends. A burst of
-// kicks within settle becomes one pass.
-func Run(ctx context.Context, k Kick, settle, period time.Duration, pass func(context.Context)) {
-	timer := time.NewTimer(period)
+// Run calls pass at once, after each kick and at least each period, until ctx ends. Passes begin at least gap apart,
+// so that a burst of kicks becomes one pass for its first and one for the rest.
+func Run(ctx context.Context, k Kick, gap, period time.Duration, pass func(context.Context)) {
+	RunPaced(ctx, k, gap, func(ctx context.Context) time.Duration { pass(ctx); return period })
+}
+
+// RunPaced is Run with a period that each pass gives for the time until the next one.
+func RunPaced(ctx context.Context, k Kick, gap time.Duration, pass func(context.Context) time.Duration) {
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		pass(ctx)
-		timer.Reset(period)
+		began := time.Now()
+		timer.Reset(pass(ctx))
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-k:
-			Sleep(ctx, settle)
+			Sleep(ctx, gap-time.Since(began))
+			select {
+			case <-k: // the pass to come sees what this one is about
+			default:
+			}
 		}
 	}
 }

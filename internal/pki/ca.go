@@ -23,8 +23,8 @@ const (
 	LeafLifetime = 7 * 24 * time.Hour
 )
 
-// backdate lets a certificate be good on hosts whose clock is behind the signer's.
-const backdate = 5 * time.Minute
+// backdate lets a certificate be good on hosts whose clock is behind the signer's, by a time zone for example.
+const backdate = 24 * time.Hour
 
 // CA is a certificate authority: a certificate that everyone trusts, and its key.
 type CA struct {
@@ -152,6 +152,9 @@ func template(cn string, now time.Time, life time.Duration) *x509.Certificate {
 		NotAfter:     now.Add(life).UTC(),
 	}
 }
+
+// Issued gives when a certificate of a host or master was made, by the signer's clock.
+func Issued(cert *x509.Certificate) time.Time { return cert.NotAfter.Add(-LeafLifetime) }
 
 // RenewAt gives the moment at which a certificate should be renewed: when 2/3 of its life have passed.
 func RenewAt(cert *x509.Certificate) time.Time {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -63,6 +64,28 @@ func requestKey(csrPEM []byte) (*ecdsa.PublicKey, error) {
 		return nil, fmt.Errorf("the signing request has a key of type %s; ECDSA on P-256 is needed", csr.PublicKeyAlgorithm)
 	}
 	return pub, nil
+}
+
+// RequestFingerprint gives the SHA-256 of the public key of a signing request, in hex: what people compare, and what Fingerprint
+// gives of the certificate that is made of it.
+func RequestFingerprint(csrPEM []byte) (string, error) {
+	pub, err := requestKey(csrPEM)
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("encoding a public key: %w", err)
+	}
+	return fingerprint(der), nil
+}
+
+// Fingerprint gives the SHA-256 of the public key of a certificate, in hex.
+func Fingerprint(cert *x509.Certificate) string { return fingerprint(cert.RawSubjectPublicKeyInfo) }
+
+func fingerprint(spki []byte) string {
+	sum := sha256.Sum256(spki)
+	return hex.EncodeToString(sum[:])
 }
 
 // CertPEM gives a certificate in PEM.

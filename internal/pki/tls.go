@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"gearmesh.dev/api"
 )
 
 // Source gives the certificate to show now. It is asked at each handshake.
@@ -49,6 +51,27 @@ func ClientConfig(s Source, ca *x509.Certificate) *tls.Config {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.Certificate() }
 	}
 	return c
+}
+
+// Refusing makes a configuration refuse the certificates of hosts that were withdrawn, whichever side it is for. A connection that
+// is open already stays open.
+func Refusing(c *tls.Config, withdrawn func(host api.Name, issued time.Time) bool) *tls.Config {
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 {
+			return nil // a client without one, where that is allowed
+		}
+		if Withdrawn(s.PeerCertificates[0], withdrawn) {
+			return fmt.Errorf("the certificate of %q has been withdrawn", s.PeerCertificates[0].Subject.CommonName)
+		}
+		return nil
+	}
+	return c
+}
+
+// Withdrawn tells whether a verified certificate is a host's that was withdrawn.
+func Withdrawn(cert *x509.Certificate, withdrawn func(host api.Name, issued time.Time) bool) bool {
+	role, host, err := Peer(cert)
+	return err == nil && role == RoleHost && withdrawn(host, Issued(cert))
 }
 
 // Pool gives the pool of one CA.

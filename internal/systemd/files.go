@@ -53,10 +53,12 @@ func InstallUnits(dir string, files []api.TextFile) (changed []string, err error
 }
 
 func differs(dir string, f api.TextFile) (bool, error) {
-	state, _, err := Compare(dir, f)
+	state, text, err := Compare(dir, f)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("installing unit %q: %w", f.Name, err)
+	case state == FileForeign && strings.HasPrefix(text, Mark) && owner(text) != "":
+		return false, fmt.Errorf("installing unit %q: %w: the pod with uid %s has it, which is on this host too; when the master does not know that one, gear host forget-pod HOST %[3]s removes it", f.Name, ErrForeign, owner(text))
 	case state == FileForeign:
 		return false, fmt.Errorf("installing unit %q: %w: move %s away", f.Name, ErrForeign, filepath.Join(dir, f.Name))
 	}

@@ -57,18 +57,19 @@ func TestInstallWritesOnlyWhatDiffers(t *testing.T) {
 }
 
 func TestStrangersAreLeftAlone(t *testing.T) {
-	tests := map[string]string{
-		"somebody's unit":   "[Service]\nExecStart=/bin/true\n",
-		"another pod's":     file("", "u2", "x").Text,
-		"a project's slice": head,
+	tests := map[string]struct{ text, next string }{
+		"somebody's unit":   {"[Service]\nExecStart=/bin/true\n", "move "},
+		"another pod's":     {file("", "u2", "x").Text, "gear host forget-pod HOST u2"},
+		"a project's slice": {head, "move "},
 	}
-	for name, text := range tests {
+	for name, tt := range tests {
+		text := tt.text
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "gear-x.service")
 			write(t, path, text)
 			changed, err := systemd.InstallUnits(dir, []api.TextFile{file("gear-a.service", "u1", ""), file("gear-x.service", "u1", "")})
-			if !errors.Is(err, systemd.ErrForeign) || changed != nil {
+			if !errors.Is(err, systemd.ErrForeign) || changed != nil || !strings.Contains(err.Error(), tt.next) {
 				t.Fatalf("got %q, %v", changed, err)
 			}
 			if now, _ := os.ReadFile(path); string(now) != text {

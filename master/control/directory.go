@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 
 	"gearmesh.dev/api"
@@ -12,9 +13,9 @@ import (
 func (v *View) Directory(endpoints []api.HostEndpoints) api.Directory {
 	var d api.Directory
 	for i := range v.Hosts {
-		h := &v.Hosts[i]
-		d.Hosts = append(d.Hosts, api.HostEntry{Name: h.Metadata.Name, Address: h.Spec.Address,
-			Router: h.Metadata.Labels[api.RouterLabel] == "true", Zone: zoneOf(h)})
+		if h := &v.Hosts[i]; !expelled(h) {
+			d.Hosts = append(d.Hosts, hostEntryOf(h))
+		}
 	}
 	slices.SortFunc(d.Hosts, func(a, b api.HostEntry) int { return cmp.Compare(a.Name, b.Name) })
 	for _, s := range v.sortedServices() {
@@ -25,6 +26,29 @@ func (v *View) Directory(endpoints []api.HostEndpoints) api.Directory {
 	d.Aliases = v.activeAliases()
 	d.Endpoints = v.servingEndpoints(endpoints)
 	return d
+}
+
+// SameEntry tells whether a change of a resource, from old to now, leaves the directory as it is for certain. Either is nil when
+// there is none.
+func SameEntry(old, now api.Resource) bool {
+	switch now := now.(type) {
+	case *api.Service:
+		old, ok := old.(*api.Service)
+		return ok && reflect.DeepEqual(entryOf(old), entryOf(now))
+	case *api.Host:
+		old, ok := old.(*api.Host)
+		return ok && reflect.DeepEqual(hostEntryOf(old), hostEntryOf(now)) && expelled(old) == expelled(now)
+	case *api.Project:
+		old, ok := old.(*api.Project)
+		return ok && old.Spec.LinkServices == now.Spec.LinkServices
+	case *api.Secret:
+		return true
+	}
+	return false
+}
+
+func hostEntryOf(h *api.Host) api.HostEntry {
+	return api.HostEntry{Name: h.Metadata.Name, Address: h.Spec.Address, HostIPv6: h.Status.HostIPv6, Router: h.Metadata.Labels[api.RouterLabel] == "true", Zone: zoneOf(h)}
 }
 
 func entryOf(s *api.Service) api.ServiceEntry {
@@ -59,19 +83,22 @@ func (v *View) activeAliases() []api.AliasEntry {
 
 // servingEndpoints leaves out what should get no new connections.
 func (v *View) servingEndpoints(endpoints []api.HostEndpoints) []api.HostEndpoints {
-	type pod struct{ project, name api.Name }
-	deleting := map[pod]bool{}
+	type held struct {
+		pod podName
+		on  api.Name
+	}
+	deleting := map[held]bool{}
 	for i := range v.Pods {
-		if m := &v.Pods[i].Metadata; m.Deleting {
-			deleting[pod{m.Project, m.Name}] = true
+		if p := &v.Pods[i]; p.Metadata.Deleting {
+			deleting[held{podName{p.Metadata.Project, p.HeldName()}, p.Spec.Host}] = true
 		}
 	}
-	leaves := func(e api.Endpoint) bool { return deleting[pod{e.Project, e.Pod}] }
 	var out []api.HostEndpoints
 	for _, h := range endpoints {
-		if v.hosts[h.Host] == nil {
+		if on := v.hosts[h.Host]; on == nil || expelled(on) {
 			continue
 		}
+		leaves := func(e api.Endpoint) bool { return deleting[held{podName{e.Project, e.Pod}, h.Host}] }
 		if slices.ContainsFunc(h.Endpoints, leaves) {
 			h.Endpoints = slices.DeleteFunc(slices.Clone(h.Endpoints), leaves)
 		}

@@ -32,6 +32,27 @@
 // writes to its volumes cannot be known from outside. Deleting the host object is how an operator
 // says that a host is gone for good; when it is lost, or silent with no other host ready that could
 // tell, its pods are then deleted and replaced. A host that still answers is emptied first.
+// One that is removed at once (spec.expelled) is lost whatever it does, and its pods are gone; those that run by leases, when it
+// has been silent for api.SingletonSilence.
+//
+// The pod of a singleton (spec.singleton) is never made while one before it may run: until that one's host has reported it
+// gone, or has been silent for api.SingletonSilence, when the pod's dead-man timer on that host has ended it
+// (docs/adr/0008-singletons.md). What the mesh says counts for nothing there. The old pod is marked in one plan and the
+// new one made in a later one.
+//
+// # Rebalancing
+//
+// Rebalance begins moves of pods that would be better off elsewhere, of services that ask for it. The new pod of a move names the
+// one whose place it takes; that one then counts as outdated, and Plan does the rest (docs/adr/0012-rebalance.md).
+//
+// # Identity
+//
+// A pod of a service with spec.identity has the name SERVICE-ORDINAL, and so has the one that follows it: that one is put in
+// its place in the store, once nothing of it is left. A pod that no longer runs on a silent host is renamed, in the write that
+// marks it. Pods with volumes are pinned as others are, and the pod of a number that is not wanted any more stays, gone, as the
+// record of its pin; those without run by leases, as that of a singleton does (docs/adr/0009-identity.md).
+//
+// # Mass failure
 //
 // When more than half of the hosts (of three or more that have ever reported) are lost or suspect
 // together, it is more likely that the master is cut off than that they all broke: nothing is

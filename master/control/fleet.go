@@ -17,6 +17,7 @@ type fleet struct {
 	live    []replica // wanted to run
 	leaving []replica // marked for deletion; their hosts still have something of them
 	gone    []replica // nothing of them is left anywhere
+	marked  bool      // this plan has given up a pod of the singleton
 }
 
 // replica is a pod with what is decided by.
@@ -41,7 +42,7 @@ func (p *planner) fleets() []*fleet {
 
 // fleet sorts out the pods of a service.
 func (v *View) fleet(s *api.Service) *fleet {
-	f := &fleet{Service: s, hash: TemplateHash(&s.Spec.PodTemplate), want: wanted(s)}
+	f := &fleet{Service: s, hash: v.hash(s), want: wanted(s)}
 	for _, pod := range v.pods[keyOf(s)] {
 		r := v.replica(f, pod)
 		switch {
@@ -59,6 +60,7 @@ func (v *View) fleet(s *api.Service) *fleet {
 	if s.Spec.Global {
 		f.want = v.wantedGlobal(f)
 	}
+	f.markMoved()
 	return f
 }
 
@@ -75,7 +77,10 @@ func (v *View) replica(f *fleet, pod *api.Pod) replica {
 // outdated tells why a pod must be replaced. Templates are compared when their hashes differ, so
 // that another way of hashing in a newer master replaces nothing.
 func (v *View) outdated(f *fleet, pod *api.Pod) api.Reason {
-	if pod.Spec.Hash != f.hash && !reflect.DeepEqual(pod.Spec.Template, f.Spec.PodTemplate) {
+	if pod.Singleton() != f.Spec.Leased() || (pod.Spec.Ordinal != nil) != f.identity() {
+		return api.ReasonTemplateChange
+	}
+	if !f.runs(pod) && !api.LiveChange(pod.Spec.Template, f.Spec.PodTemplate) {
 		return api.ReasonTemplateChange
 	}
 	h := v.hosts[pod.Spec.Host]
@@ -90,6 +95,11 @@ func (v *View) outdated(f *fleet, pod *api.Pod) api.Reason {
 	return ""
 }
 
+// runs tells whether a pod has the service's template.
+func (f *fleet) runs(pod *api.Pod) bool {
+	return cmp.Or(pod.Spec.Live, pod.Spec.Hash) == f.hash || reflect.DeepEqual(pod.Spec.Template, f.Spec.PodTemplate)
+}
+
 // gone tells whether nothing of a pod can be left: it is marked and has never had a host or was
 // reported gone, or an operator has said that its host will not return.
 func (v *View) gone(pod *api.Pod) bool {
@@ -97,6 +107,9 @@ func (v *View) gone(pod *api.Pod) bool {
 		return pod.Metadata.Deleting
 	}
 	h := v.hosts[pod.Spec.Host]
+	if h != nil && expelled(h) { // it may run on there, but not beyond its lease
+		return !pod.Singleton() || v.Health[pod.Spec.Host].Lapsed
+	}
 	return h == nil || v.givenUp(h) || pod.Metadata.Deleting && pod.Status.Phase == api.PhaseGone
 }
 
@@ -138,12 +151,13 @@ func allReady(list []replica) bool {
 }
 
 // victim gives the pod that is missed least: without a host, on a lost host, not ready, outdated,
-// newest.
+// of the highest number, newest.
 func victim(list []replica) replica {
 	return slices.MinFunc(list, func(a, b replica) int {
 		return cmp.Or(
 			cmp.Compare(a.worth(), b.worth()),
 			cmp.Compare(b.outdated, a.outdated),
+			cmp.Compare(b.ordinal(), a.ordinal()),
 			b.Metadata.Created.Compare(a.Metadata.Created),
 			cmp.Compare(a.Metadata.UID, b.Metadata.UID))
 	})

@@ -68,6 +68,9 @@ func (f *foresight) obey(p *api.Pod) {
 func (f *foresight) play(a Action) {
 	switch r := a.Object.(type) {
 	case *api.Pod:
+		if a.Op == Rename {
+			f.forget(a.From)
+		}
 		f.playPod(a.Op, r)
 	case *api.Service:
 		f.s.Services = played(f.s.Services, a.Op, *r, func(o *api.Service) bool { return o.Key() == r.Key() })
@@ -81,17 +84,11 @@ func (f *foresight) play(a Action) {
 }
 
 func (f *foresight) playPod(op Op, r *api.Pod) {
-	i, ok := f.pods[r.Key()]
 	if op == Delete {
-		if ok {
-			last := len(f.s.Pods) - 1
-			f.s.Pods[i] = f.s.Pods[last]
-			f.pods[f.s.Pods[i].Key()] = i
-			f.s.Pods = f.s.Pods[:last]
-			delete(f.pods, r.Key())
-		}
+		f.forget(r.Key())
 		return
 	}
+	i, ok := f.pods[r.Key()]
 	next := *r
 	f.obey(&next)
 	if ok {
@@ -100,6 +97,16 @@ func (f *foresight) playPod(op Op, r *api.Pod) {
 	}
 	f.pods[r.Key()] = len(f.s.Pods)
 	f.s.Pods = append(f.s.Pods, next)
+}
+
+func (f *foresight) forget(pod api.Key) {
+	if i, ok := f.pods[pod]; ok {
+		last := len(f.s.Pods) - 1
+		f.s.Pods[i] = f.s.Pods[last]
+		f.pods[f.s.Pods[i].Key()] = i
+		f.s.Pods = f.s.Pods[:last]
+		delete(f.pods, pod)
+	}
 }
 
 // played gives a list after an action on one of its elements.

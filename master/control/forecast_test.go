@@ -41,18 +41,20 @@ func TestForecast(t *testing.T) {
 	})
 	replicas := func(n int) func(*scene) { return web(func(s *api.Service) { s.Spec.Replicas = &n }) }
 	three := []func(*scene){service("web", 3), pod("web", "web-1", "h1"), pod("web", "web-2", "h2"), pod("web", "web-3", "h3")}
-	linked := func(s *api.Service) { s.Spec.Links = []api.Link{{Service: "web", LocalPort: 80}} }
+	onWeb := func(s *api.Service) { s.Spec.Links = []api.Link{{Service: "web", LocalPort: 80}} }
 	tests := map[string]struct {
 		have   []func(*scene)
 		change func(*scene)
 	}{
-		"nothing":           {three, func(*scene) {}},
-		"new image":         {three, image},
-		"scale up":          {three, replicas(5)},
-		"scale down":        {three, replicas(1)},
-		"to nothing":        {three, replicas(0)},
-		"more than fits":    {three, replicas(14)},
-		"links follow":      {append(append([]func(*scene){}, three...), service("api", 1, linked), pod("api", "api-1", "h1")), image},
+		"nothing":        {three, func(*scene) {}},
+		"new image":      {three, image},
+		"scale up":       {three, replicas(5)},
+		"scale down":     {three, replicas(1)},
+		"to nothing":     {three, replicas(0)},
+		"more than fits": {three, replicas(14)},
+		"links go elsewhere": {append(append([]func(*scene){}, three...), service("web2", 1), pod("web2", "web2-1", "h2"), service("api", 1, linked("web")), pod("api", "api-1", "h1")),
+			func(c *scene) { linked("web2")(&c.Services[2]) }},
+		"links follow":      {append(append([]func(*scene){}, three...), service("api", 1, onWeb), pod("api", "api-1", "h1")), image},
 		"volumes":           {[]func(*scene){service("web", 1, volumes), pod("web", "web-1", "h2")}, image},
 		"on a lost host":    {append(append([]func(*scene){}, three...), lose("h3")), image},
 		"not ready today":   {[]func(*scene){service("web", 2), pod("web", "web-1", "h1", unready), pod("web", "web-2", "h2")}, image},

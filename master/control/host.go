@@ -10,6 +10,8 @@ import (
 // stateOf gives the state of a host from its health.
 func stateOf(h *api.Host, is Health) api.HostState {
 	switch {
+	case expelled(h):
+		return api.HostLost
 	case is.LeaseGood && !is.MeshDown:
 		return api.HostReady
 	case h.Status.Seen.IsZero() && !is.LeaseGood:
@@ -20,6 +22,9 @@ func stateOf(h *api.Host, is Health) api.HostState {
 	return api.HostSuspect
 }
 
+// expelled tells whether an operator has taken a host out at once, whatever it does.
+func expelled(h *api.Host) bool { return h.Metadata.Deleting && h.Spec.Expelled }
+
 // brake tells whether so many hosts vanished together that nothing is moved.
 type brake struct {
 	on         bool
@@ -29,9 +34,13 @@ type brake struct {
 // brakeMin is the number of hosts below which there is no brake: of two, one is half.
 const brakeMin = 3
 
-func brakeOf(states map[api.Name]api.HostState) brake {
+// brakeOf leaves out hosts that were expelled: they have not vanished by themselves.
+func brakeOf(states map[api.Name]api.HostState, hosts map[api.Name]*api.Host) brake {
 	var b brake
-	for _, s := range states {
+	for name, s := range states {
+		if expelled(hosts[name]) {
+			continue
+		}
 		switch s {
 		case api.HostLost, api.HostSuspect:
 			b.bad++
@@ -59,6 +68,10 @@ func (v *View) HostStatus(h *api.Host) api.HostStatus {
 	case api.HostSuspect:
 		out.Reason, out.Message = api.ReasonHostSilent, v.suspect(h)
 	case api.HostLost:
+		if expelled(h) {
+			out.Reason, out.Message = api.ReasonHostLost, fmt.Sprintf("it was removed at once; %d pods that ran there by leases are started elsewhere when those have run out", out.Pods)
+			return out
+		}
 		out.Reason, out.Message = api.ReasonHostLost, fmt.Sprintf("it has not reported for %s and other hosts cannot reach it; bring it back, or delete the host when it will not return", v.since(h.Status.Seen))
 	}
 	if v.brake.on && (out.State == api.HostLost || out.State == api.HostSuspect) {

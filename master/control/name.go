@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
+	"sync"
 
 	"gearmesh.dev/api"
 )
@@ -18,6 +19,38 @@ func TemplateHash(t *api.PodTemplate) string {
 		panic("a template that cannot be written as JSON: " + err.Error()) // it has no such field
 	}
 	return shortHash(text, 16)
+}
+
+// Hashes remembers the hashes of the templates of stored services. The zero value is ready.
+type Hashes struct {
+	mu sync.Mutex
+	by map[api.Key]hashed
+}
+
+// hashed is the hash of a service's template at a revision.
+type hashed struct {
+	revision int64
+	hash     string
+}
+
+// hash gives the hash of a service's template. Only the snapshot's own services are looked up: another one may say what is not stored.
+func (v *View) hash(s *api.Service) string {
+	if v.Hashes == nil || v.services[keyOf(s)] != s {
+		return TemplateHash(&s.Spec.PodTemplate)
+	}
+	h := v.Hashes
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := s.Key()
+	if known := h.by[key]; known.revision == s.Metadata.Revision && known.hash != "" {
+		return known.hash
+	}
+	if h.by == nil || len(h.by) > 2*len(v.services) { // most of them are of services that are no more
+		h.by = map[api.Key]hashed{}
+	}
+	now := hashed{s.Metadata.Revision, TemplateHash(&s.Spec.PodTemplate)}
+	h.by[key] = now
+	return now.hash
 }
 
 // shortHash gives the first n hexadecimal digits of the SHA-256.
@@ -37,19 +70,22 @@ func suffixed(name api.Name, suffix string) api.Name {
 
 // names holds the unit names in use: PROJECT-POD names units on hosts, and so do PROJECT-POD-CONTAINER
 // and PROJECT-POD-net, and "a-b" + "c" reads as "a" + "b-c" does.
-type names struct{ taken map[string]bool }
+type names struct{ taken map[string]podName }
+
+// podName is a pod, as its host knows it.
+type podName struct{ project, name api.Name }
 
 func namesOf(pods []api.Pod) *names {
-	n := &names{taken: make(map[string]bool, 2*len(pods))}
+	n := &names{taken: make(map[string]podName, 2*len(pods))}
 	for i := range pods {
-		n.take(pods[i].Metadata.Project, pods[i].Metadata.Name, &pods[i].Spec.Template)
+		n.take(podName{pods[i].Metadata.Project, pods[i].HeldName()}, &pods[i].Spec.Template)
 	}
 	return n
 }
 
-func (n *names) take(project, pod api.Name, t *api.PodTemplate) {
-	for _, u := range units(project, pod, t) {
-		n.taken[u] = true
+func (n *names) take(pod podName, t *api.PodTemplate) {
+	for _, u := range units(pod.project, pod.name, t) {
+		n.taken[u] = pod
 	}
 }
 
@@ -76,18 +112,29 @@ func (n *names) next(s *api.Service, newUID func() api.UID) (api.Name, api.UID) 
 	for {
 		uid := newUID()
 		name := suffixed(s.Metadata.Name, string(uid[:5]))
-		if n.free(units(s.Metadata.Project, name, &s.Spec.PodTemplate)) {
-			n.take(s.Metadata.Project, name, &s.Spec.PodTemplate)
+		if pod := (podName{s.Metadata.Project, name}); n.free(pod, &s.Spec.PodTemplate) {
+			n.take(pod, &s.Spec.PodTemplate)
 			return name, uid
 		}
 	}
 }
 
-func (n *names) free(units []string) bool {
-	for _, u := range units {
-		if n.taken[u] {
+func (n *names) free(pod podName, t *api.PodTemplate) bool {
+	for _, u := range units(pod.project, pod.name, t) {
+		if _, taken := n.taken[u]; taken {
 			return false
 		}
 	}
 	return true
+}
+
+// clash gives the other pod that has a unit name which pod i of a service with identity needs. An earlier pod of that name is none.
+func (n *names) clash(s *api.Service, i int) (podName, bool) {
+	pod := podName{s.Metadata.Project, api.OrdinalName(s.Metadata.Name, i)}
+	for _, u := range units(pod.project, pod.name, &s.Spec.PodTemplate) {
+		if other, taken := n.taken[u]; taken && other != pod {
+			return other, true
+		}
+	}
+	return podName{}, false
 }

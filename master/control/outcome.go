@@ -84,7 +84,7 @@ func (o *outcome) changes(k serviceKey) []api.PodChange {
 	var out []api.PodChange
 	for _, e := range o.ends {
 		c := api.PodChange{Op: api.PodEnd, Project: k.project, Service: k.name, Pod: e.pod.Metadata.Name, Host: e.pod.Spec.Host, Reason: e.reason, Message: e.why}
-		if i := slices.IndexFunc(makes, func(m fate) bool { return m.pod.Spec.Cause == e.reason || e.reason == api.ReasonReplaced }); i >= 0 && e.reason != api.ReasonScaleDown {
+		if i := slices.IndexFunc(makes, e.leadsTo); i >= 0 && e.reason != api.ReasonScaleDown {
 			c.Op = api.PodReplace
 			arrive(&c, makes[i].pod)
 			makes = slices.Delete(makes, i, i+1)
@@ -98,10 +98,21 @@ func (o *outcome) changes(k serviceKey) []api.PodChange {
 	}
 	for _, f := range makes {
 		c := api.PodChange{Op: api.PodMake, Project: k.project, Service: k.name, Reason: f.pod.Spec.Cause}
+		if f.pod.Spec.Ordinal != nil {
+			c.Pod = f.pod.Metadata.Name
+		}
 		arrive(&c, f.pod)
 		out = append(out, c)
 	}
 	return out
+}
+
+// leadsTo tells whether a new pod takes the place of one that ends: that of its name, where names last.
+func (e fate) leadsTo(m fate) bool {
+	if m.pod.Spec.Ordinal != nil && e.pod.Spec.Ordinal != nil {
+		return m.pod.Metadata.Name == e.pod.HeldName()
+	}
+	return m.pod.Spec.Cause == e.reason || e.reason == api.ReasonReplaced
 }
 
 // arrive fills in where a new pod goes.

@@ -78,6 +78,9 @@ func (p *planner) request(f *fleet, pod *api.Pod) schedule.Request {
 	if on := p.pinned(f, f.pin(pod)); on != "" {
 		r.Placement.Require = slices.Concat(r.Placement.Require, onlyOn(on))
 	}
+	if left := f.leftOn(pod); len(left) > 0 {
+		r.Placement.Require = append(slices.Clone(r.Placement.Require), api.Requirement{Label: api.HostLabel, NotIn: left})
+	}
 	if f.Spec.Global {
 		r.On = onlyHost(pod)
 	}
@@ -90,16 +93,20 @@ func onlyOn(host api.Name) []api.Requirement {
 
 // newCluster gives the scheduler the hosts as they are now; those being deleted get no new pods.
 func (p *planner) newCluster() *schedule.Cluster {
+	c := schedule.NewCluster(p.hostsNow(), p.Pods, p.Services)
+	for _, pod := range p.retired {
+		c.Retire(pod)
+	}
+	return c
+}
+
+func (p *planner) hostsNow() []api.Host {
 	hosts := slices.Clone(p.Hosts)
 	for i := range hosts {
 		hosts[i].Status.State = p.states[hosts[i].Metadata.Name]
 		hosts[i].Spec.Cordoned = closed(&hosts[i])
 	}
-	c := schedule.NewCluster(hosts, p.Pods, p.Services)
-	for _, pod := range p.retired {
-		c.Retire(pod)
-	}
-	return c
+	return hosts
 }
 
 // closed tells whether a host gets no new pods, though it is ready.
@@ -158,13 +165,22 @@ func (p *planner) newPod(f *fleet, cause api.Reason, pin api.Name) *api.Pod {
 	if p.names == nil {
 		p.names = namesOf(p.Pods)
 	}
+	pod := p.blankPod(f, cause, pin)
+	pod.Metadata.Name, pod.Metadata.UID = p.names.next(f.Service, p.newUID)
+	return pod
+}
+
+// blankPod gives a pod that has no name yet.
+func (p *planner) blankPod(f *fleet, cause api.Reason, pin api.Name) *api.Pod {
 	pod := &api.Pod{Header: api.Header{Kind: api.KindPod, Version: api.Version}}
 	pod.Metadata = api.Metadata{Project: f.Metadata.Project, Created: p.Now, Labels: podLabels(f.Metadata.Labels, pin)}
 	pod.Spec = api.PodSpec{Service: f.Metadata.Name, Hash: f.hash, Template: f.Spec.PodTemplate, Cause: cause}
+	if f.Spec.Leased() {
+		pod.Spec.Fence = p.nextFence(f)
+	}
 	if project := p.projects[f.Metadata.Project]; project != nil {
 		pod.Spec.Policy, pod.Spec.Registries = project.Spec.Policy, project.Spec.Registries
 	}
-	pod.Metadata.Name, pod.Metadata.UID = p.names.next(f.Service, p.newUID)
 	return pod
 }
 
@@ -191,7 +207,7 @@ func placementOf(pod *api.Pod) (api.Reason, string) {
 
 // replaceLost replaces the pods of lost hosts for which another host has room now.
 func (p *planner) replaceLost(f *fleet) {
-	if p.brake.on || f.stateful() || f.Spec.Global {
+	if p.brake.on || f.stateful() || f.Spec.Global || f.Spec.Leased() {
 		return
 	}
 	for _, r := range f.pick(func(r replica) bool { return r.lost }) {

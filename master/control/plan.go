@@ -27,6 +27,7 @@ func (v *View) Plan(newUID func() api.UID) []Action {
 	p.aliases()
 	for _, f := range fleets {
 		p.retire(f)
+		p.changeLive(f)
 	}
 	p.assign(fleets)
 	for _, f := range fleets {
@@ -91,7 +92,7 @@ func (p *planner) sort() {
 
 func (a Action) step() int {
 	switch {
-	case a.Op == Put && a.Object.Head().Metadata.Deleting:
+	case a.Op != Delete && a.Object.Head().Metadata.Deleting:
 		return 0
 	case a.Op == Delete:
 		return 1

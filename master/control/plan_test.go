@@ -82,6 +82,24 @@ func old(p *api.Pod) {
 	p.Spec.Hash = "old"
 	p.Spec.Template.Containers = []api.Container{{Name: "main", Image: "web:0", Resources: api.Resources{CPU: 500}}}
 }
+
+func dataOf(service api.Name) []api.Link {
+	return []api.Link{{Name: "data", Service: service, LocalPort: 5432, Protocol: api.TCP, Retarget: api.Drain}}
+}
+
+// linked gives a service a link by the name data, to the service.
+func linked(to api.Name) func(*api.Service) {
+	return func(s *api.Service) { s.Spec.Links = dataOf(to) }
+}
+
+// linksTo is linked for a pod, whose template was another one then.
+func linksTo(to api.Name) func(*api.Pod) {
+	return func(p *api.Pod) {
+		p.Spec.Template.Links = dataOf(to)
+		p.Spec.Hash = control.TemplateHash(&p.Spec.Template)
+	}
+}
+
 func unready(p *api.Pod)  { p.Status.Ready = false }
 func deleting(p *api.Pod) { p.Metadata.Deleting = true }
 func gone(p *api.Pod)     { p.Metadata.Deleting, p.Status = true, api.PodStatus{Phase: api.PhaseGone} }
@@ -107,6 +125,7 @@ func hosts(change func(*api.Host), names ...api.Name) func(*scene) {
 }
 
 func removed(h *api.Host)  { h.Metadata.Deleting = true }
+func banned(h *api.Host)   { h.Metadata.Deleting, h.Spec.Expelled = true, true }
 func cordoned(h *api.Host) { h.Spec.Cordoned = true }
 func drained(h *api.Host)  { h.Spec.Drain = true }
 
@@ -189,13 +208,16 @@ func TestPlans(t *testing.T) {
 			pod("web", "web-4", "", refused(api.ReasonHostMaximum, 3))),
 		"roll-no-room": newScene(service("web", 3), pod("web", "web-1", "h1", old), pod("web", "web-2", "h2", old), pod("web", "web-3", "h3", old),
 			pod("web", "web-4", "", refused(api.ReasonCordoned, 3)), hosts(cordoned, "h1", "h2", "h3")),
-		"global-new":        newScene(service("log", 0, global, notInZone("b")), hosts(cordoned, "h2")),
-		"global-volumes":    newScene(service("log", 0, global, volumes)),
-		"global-at-rest":    newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
-		"global-no-room":    newScene(service("log", 0, global), service("web", 1, cpu(2000)), pod("web", "web-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
-		"global-rolls":      newScene(service("log", 0, global), pod("log", "log-1", "h1", old), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old), lose("h3")),
-		"global-roll-waits": newScene(service("log", 0, global), pod("log", "log-1", "h1", unready), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old)),
-		"global-one-more":   newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3"), pod("log", "log-4", "h3")),
+		"live-change":          newScene(service("web", 3, linked("db2")), pod("web", "web-1", "h1", linksTo("db")), pod("web", "web-2", "h2"), pod("web", "web-3", "", linksTo("db"))),
+		"live-change-and-roll": newScene(service("web", 2, linked("db2")), pod("web", "web-1", "h1", linksTo("db")), pod("web", "web-2", "h2", linksTo("db"), old)),
+		"live-change-volumes":  newScene(service("db", 1, volumes, linked("b")), pod("db", "db-1", "h1", linksTo("a"))),
+		"global-new":           newScene(service("log", 0, global, notInZone("b")), hosts(cordoned, "h2")),
+		"global-volumes":       newScene(service("log", 0, global, volumes)),
+		"global-at-rest":       newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
+		"global-no-room":       newScene(service("log", 0, global), service("web", 1, cpu(2000)), pod("web", "web-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3")),
+		"global-rolls":         newScene(service("log", 0, global), pod("log", "log-1", "h1", old), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old), lose("h3")),
+		"global-roll-waits":    newScene(service("log", 0, global), pod("log", "log-1", "h1", unready), pod("log", "log-2", "h2", old), pod("log", "log-3", "h3", old)),
+		"global-one-more":      newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3"), pod("log", "log-4", "h3")),
 		"global-host-leaves": newScene(service("log", 0, global), pod("log", "log-1", "h1"), pod("log", "log-2", "h2"), pod("log", "log-3", "h3"), hosts(removed, "h3"),
 			pod("log", "log-4", "", only("h3"))),
 		"preempt":        newScene(service("pay", 1, cpu(1500), priority(10)), service("web", 3, cpu(1000)), full),
@@ -225,6 +247,8 @@ func TestPlans(t *testing.T) {
 		"host-deleted-silent":    newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), silent("h1"), hosts(removed, "h1")),
 		"host-deleted-last":      newScene(service("db", 1, volumes), pod("db", "db-1", "h1"), silent("h1", "h2", "h3"), hosts(removed, "h1")),
 		"host-deleted-empty":     newScene(hosts(removed, "h1")),
+		"host-expelled":          newScene(service("web", 2), service("db", 1, volumes), pod("web", "web-1", "h1"), pod("web", "web-2", "h2"), pod("db", "db-1", "h1"), hosts(banned, "h1")),
+		"host-expelled-brake":    newScene(service("web", 2), pod("web", "web-1", "h1"), pod("web", "web-2", "h2"), hosts(banned, "h1"), lose("h2")),
 		"host-unknown":           newScene(service("web", 1), pod("web", "web-1", "h9")),
 		"service-deleted":        newScene(service("web", 2, deletingService), pod("web", "web-1", "h1"), pod("web", "web-2", ""), pod("web", "web-3", "h2", gone)),
 		"service-deleted-last":   newScene(service("web", 1, deletingService)),
@@ -236,23 +260,28 @@ func TestPlans(t *testing.T) {
 	}
 	for name, c := range scenes {
 		t.Run(name, func(t *testing.T) {
-			text := show(control.Plan(c.Snapshot, c.newUID))
-			if text == "" {
-				text = "nothing to do\n"
-			}
-			for i := range c.Services {
-				if st := control.ServiceStatus(c.Snapshot, &c.Services[i]); st.Reason != "" {
-					text += fmt.Sprintf("status %s: %d of %d ready, %s: %s\n", c.Services[i].Key(), st.Ready, st.Pods, st.Reason, st.Message)
-				}
-			}
-			for i := range c.Hosts {
-				if st := control.HostStatus(c.Snapshot, &c.Hosts[i]); c.Hosts[i].Spec.Drain {
-					text += fmt.Sprintf("status %s: %s: %s\n", c.Hosts[i].Key(), st.Reason, st.Message)
-				}
-			}
-			golden.Equal(t, name+".txt", []byte(text))
+			golden.Equal(t, name+".txt", []byte(c.tell()))
 		})
 	}
+}
+
+// tell writes down the plan of a scene, and the statuses that say why.
+func (c *scene) tell() string {
+	text := show(control.Plan(c.Snapshot, c.newUID))
+	if text == "" {
+		text = "nothing to do\n"
+	}
+	for i := range c.Services {
+		if st := control.ServiceStatus(c.Snapshot, &c.Services[i]); st.Reason != "" {
+			text += fmt.Sprintf("status %s: %d of %d ready, %s: %s\n", c.Services[i].Key(), st.Ready, st.Pods, st.Reason, st.Message)
+		}
+	}
+	for i := range c.Hosts {
+		if st := control.HostStatus(c.Snapshot, &c.Hosts[i]); c.Hosts[i].Spec.Drain {
+			text += fmt.Sprintf("status %s: %s: %s\n", c.Hosts[i].Key(), st.Reason, st.Message)
+		}
+	}
+	return text
 }
 
 // TestMadePod checks every field of a pod that is made.
@@ -328,6 +357,31 @@ func BenchmarkPlan(b *testing.B) {
 				if n := len(control.Plan(c.Snapshot, benchUID())); n != bad*60 {
 					b.Fatalf("%d actions", n)
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkRebalance looks for moves in a cluster where all services are to be rebalanced, with loads that are even and with an empty host.
+func BenchmarkRebalance(b *testing.B) {
+	for _, empty := range []bool{false, true} {
+		b.Run(fmt.Sprintf("empty=%v", empty), func(b *testing.B) {
+			c := bigScene()
+			for i := range c.Services {
+				c.Services[i].Spec.Placement.Rebalance = true
+			}
+			if empty {
+				c.Hosts = append(c.Hosts, c.Hosts[0])
+				c.Hosts[5000].Metadata.Name = "h9999"
+				c.Health["h9999"] = control.Health{LeaseGood: true}
+			}
+			rests := control.NewRests(noon.Add(-time.Hour))
+			before := c.Snapshot
+			before.Now = noon.Add(-time.Hour)
+			rests.Look(control.NewView(before))
+			v := control.NewView(c.Snapshot)
+			for b.Loop() {
+				v.Rebalance(rests, benchUID())
 			}
 		})
 	}

@@ -12,8 +12,14 @@ func (p *planner) retire(f *fleet) {
 	case f.Spec.Global:
 		p.retireGlobal(f)
 		return
+	case f.identity():
+		p.retireIdentity(f)
+		return
 	case f.stateful():
 		p.retireStateful(f)
+		return
+	case f.Spec.Singleton:
+		p.retireSingleton(f)
 		return
 	}
 	p.dropWaiting(f)
@@ -106,8 +112,21 @@ func (p *planner) retireOne(f *fleet, r replica, reason api.Reason, why string) 
 		p.end(r.Pod, reason, why)
 	}
 	f.drop(r)
-	if r.Spec.Host != "" || f.stateful() {
+	if r.Spec.Host != "" || f.stateful() || f.identity() {
 		f.leaving = append(f.leaving, r)
+	}
+}
+
+// changeLive gives running pods what has changed of their service's template and needs no new containers. Those without a host get it later,
+// since a plan writes a pod once.
+func (p *planner) changeLive(f *fleet) {
+	for _, r := range f.current() {
+		if r.Spec.Host == "" || f.runs(r.Pod) {
+			continue
+		}
+		changed := *r.Pod
+		changed.Spec.Template, changed.Spec.Live = f.Spec.PodTemplate, f.hash
+		p.act(Put, &changed, api.ReasonLiveChange, "where its service's links lead, its weight or its egress has changed; its containers run on")
 	}
 }
 
@@ -117,8 +136,14 @@ func (p *planner) create(f *fleet) {
 	case f.Spec.Global:
 		p.createGlobal(f)
 		return
+	case f.identity():
+		p.createIdentity(f)
+		return
 	case f.stateful():
 		p.createStateful(f)
+		return
+	case f.Spec.Singleton:
+		p.createSingleton(f)
 		return
 	}
 	missing := f.want - len(f.live)
@@ -156,10 +181,12 @@ func (p *planner) createStateful(f *fleet) {
 	}
 }
 
-// removeGone deletes the pods of which nothing is left.
+// removeGone deletes the pods of which nothing is left, but for the records of volumes.
 func (p *planner) removeGone(f *fleet) {
 	for _, r := range f.gone {
-		p.deleteGone(r.Pod)
+		if !p.record(f, r.Pod) {
+			p.deleteGone(r.Pod)
+		}
 	}
 }
 
@@ -168,6 +195,8 @@ func (p *planner) deleteGone(pod *api.Pod) {
 	switch {
 	case pod.Spec.Host == "":
 		why = "it never had a host"
+	case p.hosts[pod.Spec.Host] != nil && expelled(p.hosts[pod.Spec.Host]):
+		reason, why = api.ReasonHostLost, fmt.Sprintf("host %s was removed at once", pod.Spec.Host)
 	case pod.Status.Phase != api.PhaseGone:
 		reason, why = api.ReasonHostLost, fmt.Sprintf("host %s was deleted", pod.Spec.Host)
 	}

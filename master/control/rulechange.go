@@ -12,12 +12,12 @@ import (
 // RuleChanges compares how two forecasts end: the links of pods that run on, the host ports of each host, and
 // the host names of the routers. start has the pods that there are now.
 func RuleChanges(start []api.Pod, without, with Forecast) []api.RuleChange {
-	now := map[api.UID]bool{}
+	now, was := map[api.UID]bool{}, map[api.UID]*api.Pod{}
 	for i := range start {
-		now[start[i].Metadata.UID] = true
+		now[start[i].Metadata.UID], was[start[i].Metadata.UID] = true, &start[i]
 	}
 	before, after := laid(now, without.End.Pods), laid(now, with.End.Pods)
-	out := linkChanges(now, before, after, with.End.Pods)
+	out := linkChanges(was, before, after, with.End.Pods)
 	out = append(out, egressChanges(now, without.End, with.End)...)
 	out = append(out, hostPortChanges(before, after)...)
 	return append(out, aliasChanges(Directory(without.End, nil).Aliases, Directory(with.End, nil).Aliases)...)
@@ -53,22 +53,23 @@ func laid(now map[api.UID]bool, pods []api.Pod) rules {
 }
 
 // linkChanges gives the links that lead elsewhere, of pods that run on.
-func linkChanges(now map[api.UID]bool, before, after rules, pods []api.Pod) []api.RuleChange {
+func linkChanges(was map[api.UID]*api.Pod, before, after rules, pods []api.Pod) []api.RuleChange {
 	var out []api.RuleChange
 	for i := range pods {
 		p := &pods[i]
-		if !now[p.Metadata.UID] || p.Spec.Host == "" || p.Metadata.Deleting {
+		old := was[p.Metadata.UID]
+		if old == nil || p.Spec.Host == "" || p.Metadata.Deleting || len(old.Spec.Template.Links) != len(p.Spec.Template.Links) {
 			continue
 		}
 		seen := map[api.Name]bool{}
-		for _, l := range p.Spec.Template.Links {
-			k := serviceKey{p.Metadata.Project, l.Service}
-			if seen[l.Service] || slices.Equal(before.backends[k], after.backends[k]) {
+		for i, l := range p.Spec.Template.Links {
+			from, to := linked(p.Metadata.Project, old.Spec.Template.Links[i]), linked(p.Metadata.Project, l)
+			if seen[l.Called()] || from == to && slices.Equal(before.backends[from], after.backends[to]) {
 				continue
 			}
-			seen[l.Service] = true
+			seen[l.Called()] = true
 			out = append(out, api.RuleChange{Host: p.Spec.Host, Project: p.Metadata.Project, Pod: p.Metadata.Name,
-				What: "link " + string(l.Service), Old: before.backends[k], New: after.backends[k]})
+				What: "link " + string(l.Called()), Old: before.backends[from], New: after.backends[to]})
 		}
 	}
 	slices.SortFunc(out, func(a, b api.RuleChange) int {
@@ -76,6 +77,9 @@ func linkChanges(now map[api.UID]bool, before, after rules, pods []api.Pod) []ap
 	})
 	return out
 }
+
+// linked gives the service that a link of a project's pod leads to.
+func linked(project api.Name, l api.Link) serviceKey { return serviceKey{l.In(project), l.Service} }
 
 // egressChanges gives what pods that run on may connect to otherwise.
 func egressChanges(now map[api.UID]bool, before, after Snapshot) []api.RuleChange {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"sync"
 	"time"
 
 	"gearmesh.dev/api"
@@ -19,6 +20,8 @@ type Snapshot struct {
 	Aliases  []api.Alias
 	Secrets  []api.Secret        // without their values
 	Health   map[api.Name]Health // by host; a host that is missing has no lease
+	Fence    int64               // what the next fencing token is; higher than all before
+	Hashes   *Hashes             // of templates, known from earlier snapshots of the same store; nil to make them all
 }
 
 // Health is how the master reaches a host. A new leader, which has no leases yet, should give
@@ -26,6 +29,7 @@ type Snapshot struct {
 type Health struct {
 	LeaseGood bool // the host has reported within its lease
 	MeshDown  bool // most of the reachable hosts see it as failed
+	Lapsed    bool // it has been silent for api.SingletonSilence: no singleton runs there. Never true while LeaseGood is
 }
 
 // Op is what to do with an object.
@@ -35,12 +39,14 @@ type Op string
 const (
 	Put    Op = "put"    // write it if the stored revision is the object's
 	Delete Op = "delete" // remove it if the stored revision is the object's
+	Rename Op = "rename" // write it as a new one and remove From if that one's stored revision is the object's, both or neither
 )
 
 // Action is one write that brings the cluster nearer to what is wanted.
 type Action struct {
 	Op     Op
 	Object api.Resource
+	From   api.Key    // of Rename alone
 	Reason api.Reason // for programs; also the cause of a pod that is made
 	Why    string     // for people: one line for the log and gear plan
 }
@@ -50,7 +56,7 @@ type Action struct {
 const (
 	LabelPrefix = "dev.gearmesh/"
 	// ServiceLabel names the service that an alias was made for by its spec.aliases.
-	ServiceLabel = LabelPrefix + "service"
+	ServiceLabel = api.ServiceLabel
 	// PinLabel names the host that holds the volumes of a pod.
 	PinLabel = LabelPrefix + "volumes-on"
 	// OnlyLabel names the host that a pod of a global service is for.
@@ -73,6 +79,8 @@ type View struct {
 	owners   map[api.Hostname]*api.Alias
 	ready    int // hosts that are
 	brake    brake
+
+	unitNames func() *names // those in use, gathered when they are asked for
 }
 
 // NewView indexes a snapshot.
@@ -105,9 +113,12 @@ func NewView(s Snapshot) *View {
 		p := &s.Pods[i]
 		k := serviceKey{p.Metadata.Project, p.Spec.Service}
 		v.pods[k] = append(v.pods[k], p)
-		v.onHost[p.Spec.Host]++
+		if !v.keptRecord(p) {
+			v.onHost[p.Spec.Host]++
+		}
 	}
-	v.brake = brakeOf(v.states)
+	v.brake = brakeOf(v.states, v.hosts)
+	v.unitNames = sync.OnceValue(func() *names { return namesOf(v.Pods) })
 	return v
 }
 

@@ -35,6 +35,8 @@ func (v *View) PodStatus(p *api.Pod) api.PodStatus {
 	out := p.Status
 	host := p.Spec.Host
 	switch {
+	case v.keptRecord(p):
+		return api.PodStatus{Phase: api.PhaseGone, Seen: out.Seen, Message: fmt.Sprintf("nothing runs of it; its volumes are kept on host %s, for when its service wants %s again", v.pinOf(p), p.Metadata.Name)}
 	case host == "":
 		return waiting(p)
 	case v.hosts[host] == nil:
@@ -67,6 +69,10 @@ func (v *View) silent(p *api.Pod) api.PodStatus {
 	out.Phase, out.Ready = api.PhaseUnknown, false
 	out.Reason = api.ReasonHostSilent
 	out.Message = fmt.Sprintf("its host %s has not reported for %s", p.Spec.Host, v.since(v.hosts[p.Spec.Host].Status.Seen))
+	if p.Singleton() && !v.brake.on {
+		out.Message += v.lapsing(p)
+		return out
+	}
 	if v.states[p.Spec.Host] != api.HostLost {
 		return out
 	}
@@ -183,14 +189,18 @@ func (v *View) ServiceStatus(s *api.Service) api.ServiceStatus {
 		out.Message = fmt.Sprintf("pod %s: %s", worst.Metadata.Name, cmp.Or(worstStatus.Message, "it is "+string(worstStatus.Phase)))
 	}
 	if out.Reason == "" || out.Reason == api.ReasonProgressing && !s.Metadata.Deleting {
-		progress(f, &out)
+		v.progress(f, &out)
 	}
 	return out
 }
 
 // progress says what a service still waits for, when nothing is wrong.
-func progress(f *fleet, out *api.ServiceStatus) {
+func (v *View) progress(f *fleet, out *api.ServiceStatus) {
 	stale := len(f.stale())
+	if f.identity() && stale == 0 && out.Pods != f.want {
+		out.Reason, out.Message = api.ReasonProgressing, v.awaits(f)
+		return
+	}
 	switch {
 	case stale > 0:
 		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("%d of %d pods are still to be replaced", stale, len(f.live))
@@ -198,6 +208,10 @@ func progress(f *fleet, out *api.ServiceStatus) {
 		old := f.leaving[0]
 		out.Reason = api.ReasonProgressing
 		out.Message = fmt.Sprintf("pod %s must end on host %s first, so that its volumes are not used twice; bring the host back, or delete it when it will not return", old.Metadata.Name, old.Spec.Host)
+	case f.Spec.Singleton && out.Pods < f.want && len(f.leaving) > 0:
+		old := f.leaving[0]
+		out.Reason = api.ReasonProgressing
+		out.Message = fmt.Sprintf("pod %s must end on host %s first, since there is never a second one", old.Metadata.Name, old.Spec.Host)
 	case out.Pods != f.want:
 		out.Reason, out.Message = api.ReasonProgressing, fmt.Sprintf("it wants %d pods and has %d", f.want, out.Pods)
 	}
@@ -207,7 +221,7 @@ func progress(f *fleet, out *api.ServiceStatus) {
 func severity(r api.Reason) int { return slices.Index(severities, r) }
 
 var severities = []api.Reason{
-	api.ReasonProgressing, api.ReasonWaitingForHost, api.ReasonNotReady, api.ReasonHostSilent, api.ReasonStopped,
-	api.ReasonNoPorts, api.ReasonEngineDown, api.ReasonHostError, api.ReasonUnschedulable, api.ReasonExited,
+	api.ReasonProgressing, api.ReasonWaitingForHost, api.ReasonQueued, api.ReasonNotReady, api.ReasonLinkDown, api.ReasonHostSilent, api.ReasonStopped,
+	api.ReasonLeaseLapsed, api.ReasonNoPorts, api.ReasonEngineDown, api.ReasonHostError, api.ReasonUnschedulable, api.ReasonExited,
 	api.ReasonOOMKilled, api.ReasonCreateFailed, api.ReasonImagePull, api.ReasonHostLost, api.ReasonBrake,
 }

@@ -3,6 +3,7 @@ package control_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/master/control"
@@ -32,7 +33,7 @@ func TestWalk(t *testing.T) {
 // happen makes one thing happen and names it.
 func (w *world) happen() string {
 	events := []func() string{w.editService, w.editService, w.createService, w.deleteService, w.deletePod, w.exitPod, w.exitPod,
-		w.hostDies, w.hostCutOff, w.hostReturns, w.hostReturns, w.hostReturns, w.deleteHost, w.cordon, w.drain, w.label}
+		w.hostDies, w.hostCutOff, w.hostReturns, w.hostReturns, w.hostReturns, w.deleteHost, w.cordon, w.drain, w.label, w.rebalance}
 	return events[w.rand.IntN(len(events))]()
 }
 
@@ -59,7 +60,9 @@ func (w *world) createService() string {
 	if w.rand.IntN(2) == 0 {
 		s.Spec.Volumes = []api.Volume{{Name: "data"}}
 	}
+	s.Spec.Identity = []api.PodIdentity{"", "", api.IdentityOrdered, api.IdentityParallel}[w.rand.IntN(4)]
 	s.Spec.Placement.Priority = w.rand.IntN(3)
+	s.Spec.Placement.Rebalance = !s.Spec.Stateful() && s.Spec.Identity == "" && w.rand.IntN(2) == 0
 	s.Default()
 	if w.rand.IntN(2) == 0 {
 		*s.Spec.Replicas = w.rand.IntN(4)
@@ -78,8 +81,9 @@ func (w *world) editService() string {
 	case 0:
 		n := w.rand.IntN(4)
 		s.Spec.Replicas = &n
-		delete(w.data, s.Metadata.UID) // scaling to none forgets where volumes are
+		delete(w.data, string(s.Metadata.UID)) // scaling to none forgets where volumes are, but those of an identity
 	case 1:
+		w.forgetVolumes(&s)
 		s.Spec.Placement.Require = []api.Requirement{{Label: "zone", NotIn: []string{fmt.Sprint("z", w.rand.IntN(3))}}}
 	default:
 		image := []string{badImage, "registry.example.com/good:1", "registry.example.com/good:2"}[w.rand.IntN(3)]
@@ -197,6 +201,19 @@ func (w *world) label() string {
 	return "label " + h.Key().String()
 }
 
+// rebalance begins moves, as if all had rested.
+func (w *world) rebalance() string {
+	s, before := w.snapshot(), w.snapshot()
+	before.Now = w.now.Add(-time.Hour)
+	rests := control.NewRests(before.Now)
+	rests.Look(control.NewView(before))
+	acts := control.NewView(s).Rebalance(rests, w.newUID)
+	for _, a := range acts {
+		w.apply(a)
+	}
+	return fmt.Sprintf("%d moves: %s", len(acts), show(acts))
+}
+
 // count is what there is of a service.
 type count struct{ live, ready, notGone, leaving int }
 
@@ -211,7 +228,9 @@ func (w *world) countOf(s *api.Service) count {
 			c.notGone++
 		}
 		if pod.Metadata.Deleting {
-			c.leaving++
+			if pod.Spec.Ordinal == nil || !w.gone(pod) { // otherwise it is the record of volumes
+				c.leaving++
+			}
 			continue
 		}
 		c.live++
@@ -274,6 +293,15 @@ func (w *world) checkPlan(acts []control.Action) {
 func (w *world) checkPod(a control.Action, pod *api.Pod, acts []control.Action) {
 	w.t.Helper()
 	old, _ := w.store[pod.Key()].(*api.Pod)
+	if a.Op == control.Rename {
+		old, _ = w.store[a.From].(*api.Pod)
+	}
+	if old != nil && old.Metadata.UID != pod.Metadata.UID {
+		if !w.gone(old) {
+			w.t.Fatalf("a pod that is not gone is replaced: %s", show(acts))
+		}
+		old = nil
+	}
 	s, _ := w.store[api.Key{Kind: api.KindService, Project: "p", Name: pod.Spec.Service}].(*api.Service)
 	switch {
 	case a.Op == control.Put && old != nil && old.Spec.Host != "" && old.Spec.Host != pod.Spec.Host:
@@ -283,8 +311,11 @@ func (w *world) checkPod(a control.Action, pod *api.Pod, acts []control.Action) 
 	case a.Op == control.Put && old != nil && old.Metadata.Deleting && !pod.Metadata.Deleting:
 		w.t.Fatalf("a deletion is taken back: %s", show(acts))
 	}
-	rolled := a.Reason == api.ReasonTemplateChange || a.Reason == api.ReasonPlacement
-	if s != nil && rolled && pod.Metadata.Deleting && pod.Status.Ready && len(s.Spec.Volumes) == 0 && w.agents[pod.Spec.Host].up && w.agents[pod.Spec.Host].reachable {
+	if a.Op == control.Put && old == nil && s != nil {
+		w.checkIdentity(s, pod, acts)
+	}
+	rolled := a.Reason == api.ReasonTemplateChange || a.Reason == api.ReasonPlacement || a.Reason == api.ReasonRebalanced
+	if s != nil && rolled && pod.Metadata.Deleting && pod.Status.Ready && len(s.Spec.Volumes) == 0 && s.Spec.Identity == "" && w.agents[pod.Spec.Host].up && w.agents[pod.Spec.Host].reachable {
 		if c := w.countOf(s); c.ready <= *s.Spec.Replicas {
 			w.t.Fatalf("a ready pod is rolled while %d of %d are ready: %s", c.ready, *s.Spec.Replicas, show(acts))
 		}
@@ -295,7 +326,7 @@ func (w *world) checkPod(a control.Action, pod *api.Pod, acts []control.Action) 
 func (w *world) stateful() map[api.Name]int {
 	out := map[api.Name]int{}
 	for _, r := range w.store {
-		if s, ok := r.(*api.Service); ok && len(s.Spec.Volumes) > 0 && *s.Spec.Replicas == 1 {
+		if s, ok := r.(*api.Service); ok && len(s.Spec.Volumes) > 0 && s.Spec.Identity == "" && *s.Spec.Replicas == 1 {
 			out[s.Metadata.Name] = w.countOf(s).notGone
 		}
 	}
@@ -321,7 +352,7 @@ func (w *world) checkWorld(event string) {
 		if !ok {
 			continue
 		}
-		if c := w.countOf(s); c.live > *s.Spec.Replicas+1 {
+		if c := w.countOf(s); c.live > *s.Spec.Replicas+1 && s.Spec.Identity != api.IdentityOrdered { // whose pods end one by one
 			w.t.Fatalf("after %s: %d pods of %s, %d are wanted", event, c.live, s.Key(), *s.Spec.Replicas)
 		}
 		w.checkOnce(event, s)
@@ -332,7 +363,7 @@ func (w *world) checkWorld(event string) {
 // replicas, counting what really runs, on hosts that no operator has given up.
 func (w *world) checkOnce(event string, s *api.Service) {
 	w.t.Helper()
-	if len(s.Spec.Volumes) == 0 || *s.Spec.Replicas != 1 {
+	if len(s.Spec.Volumes) == 0 || s.Spec.Identity != "" || *s.Spec.Replicas != 1 {
 		return
 	}
 	var on []string
@@ -378,24 +409,4 @@ func (w *world) calm() {
 		w.settle()
 	}
 	w.checkRest()
-}
-
-func (w *world) checkRest() {
-	w.t.Helper()
-	s := w.snapshot()
-	for i := range s.Services {
-		svc := &s.Services[i]
-		c, st := w.countOf(svc), control.ServiceStatus(s, svc)
-		if want := *svc.Spec.Replicas; c.live != want || c.ready != want || c.leaving != 0 || st.Reason != "" || st.Ready != want {
-			w.t.Errorf("%s rests with %+v, %d are wanted; status %+v", svc.Key(), c, want, st)
-		}
-		if svc.Metadata.Deleting {
-			w.t.Errorf("%s is still there", svc.Key())
-		}
-	}
-	for i := range s.Hosts {
-		if st := control.HostStatus(s, &s.Hosts[i]); st.State != api.HostReady || s.Hosts[i].Metadata.Deleting {
-			w.t.Errorf("%s rests as %+v", s.Hosts[i].Key(), st)
-		}
-	}
 }

@@ -27,7 +27,7 @@ type world struct {
 	uids   int
 	store  map[api.Key]api.Resource
 	agents map[api.Name]*agent
-	data   map[api.UID]api.Name // host of the volumes, by service, while it has always had one replica
+	data   map[string]api.Name // host of the volumes: by uid of a service while it has always had one replica, or by that and a number
 }
 
 // agent is one host's real state.
@@ -48,7 +48,7 @@ const badImage = "registry.example.com/bad:1"
 
 func newWorld(t *testing.T, seed uint64, hosts int) *world {
 	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 0)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		store: map[api.Key]api.Resource{}, agents: map[api.Name]*agent{}, data: map[api.UID]api.Name{}}
+		store: map[api.Key]api.Resource{}, agents: map[api.Name]*agent{}, data: map[string]api.Name{}}
 	w.put(&api.Project{Header: head(api.KindProject, "", "p")})
 	for i := range hosts {
 		w.addHost(i)
@@ -93,19 +93,29 @@ func (w *world) put(r api.Resource) {
 func (w *world) apply(a control.Action) {
 	w.t.Helper()
 	h, stored := a.Object.Head(), int64(0)
-	if old := w.store[h.Key()]; old != nil {
+	at := h.Key()
+	if a.Op == control.Rename {
+		if w.store[at] != nil {
+			w.t.Fatalf("%s is there already", at)
+		}
+		at = a.From
+	}
+	if old := w.store[at]; old != nil {
 		stored = old.Head().Metadata.Revision
 	}
 	if stored != h.Metadata.Revision {
 		w.t.Fatalf("%s %s on revision %d, stored is %d", a.Op, h.Key(), h.Metadata.Revision, stored)
 	}
-	if faults := a.Object.Validate(); a.Op == control.Put && len(faults) > 0 {
+	if faults := a.Object.Validate(); a.Op != control.Delete && len(faults) > 0 {
 		w.t.Fatalf("%s %s: %v", a.Op, h.Key(), faults)
 	}
 	if a.Op == control.Delete {
 		w.rev++
 		delete(w.store, h.Key())
 		return
+	}
+	if a.Op == control.Rename {
+		delete(w.store, at)
 	}
 	w.put(a.Object)
 	w.checkVolumes(a.Object)
@@ -119,16 +129,19 @@ func (w *world) checkVolumes(r api.Resource) {
 		return
 	}
 	s, _ := w.store[api.Key{Kind: api.KindService, Project: "p", Name: pod.Spec.Service}].(*api.Service)
-	if *s.Spec.Replicas != 1 {
-		delete(w.data, s.Metadata.UID)
+	volumes := string(s.Metadata.UID)
+	if pod.Spec.Ordinal != nil {
+		volumes += fmt.Sprint(".", *pod.Spec.Ordinal)
+	} else if *s.Spec.Replicas != 1 {
+		delete(w.data, volumes)
 		return
 	}
-	was := w.data[s.Metadata.UID]
+	was := w.data[volumes]
 	h, _ := w.store[api.Key{Kind: api.KindHost, Name: was}].(*api.Host)
 	if h != nil && !h.Metadata.Deleting && schedule.Meets(h, s.Spec.Placement.Require) && was != pod.Spec.Host {
 		w.t.Fatalf("the volumes of %s are on %s, its pod is on %s", s.Key(), was, pod.Spec.Host)
 	}
-	w.data[s.Metadata.UID] = pod.Spec.Host
+	w.data[volumes] = pod.Spec.Host
 }
 
 func list[T any, P interface {
@@ -254,6 +267,26 @@ func (w *world) settle() {
 	w.t.Fatalf("the plans do not come to an end; the last one: %s", show(w.plan()))
 }
 
+func (w *world) checkRest() {
+	w.t.Helper()
+	s := w.snapshot()
+	for i := range s.Services {
+		svc := &s.Services[i]
+		c, st := w.countOf(svc), control.ServiceStatus(s, svc)
+		if want := *svc.Spec.Replicas; c.live != want || c.ready != want || c.leaving != 0 || st.Reason != "" || st.Ready != want {
+			w.t.Errorf("%s rests with %+v, %d are wanted; status %+v", svc.Key(), c, want, st)
+		}
+		if svc.Metadata.Deleting {
+			w.t.Errorf("%s is still there", svc.Key())
+		}
+	}
+	for i := range s.Hosts {
+		if st := control.HostStatus(s, &s.Hosts[i]); st.State != api.HostReady || s.Hosts[i].Metadata.Deleting {
+			w.t.Errorf("%s rests as %+v", s.Hosts[i].Key(), st)
+		}
+	}
+}
+
 func show(acts []control.Action) string {
 	var out string
 	for _, a := range acts {
@@ -262,7 +295,10 @@ func show(acts []control.Action) string {
 		if m.Deleting {
 			out += " deleting"
 		}
-		if pod, ok := a.Object.(*api.Pod); ok && a.Op == control.Put {
+		if a.Op == control.Rename {
+			out += fmt.Sprintf(", which was %s,", a.From)
+		}
+		if pod, ok := a.Object.(*api.Pod); ok && a.Op != control.Delete {
 			out += fmt.Sprintf(" on %q", pod.Spec.Host)
 			if m.Labels[control.PinLabel] != "" {
 				out += " pinned to " + m.Labels[control.PinLabel]

@@ -38,6 +38,15 @@ type fleet struct {
 	minReady  int32
 	priority  int
 	repellers []repeller
+	said      []saying
+}
+
+// saying is what a service says of the fleet: that its pods want to be near to it, or apart from it, under a label. What it must be apart
+// from is a repeller.
+type saying struct {
+	of         *fleet
+	within     string
+	near, must bool
 }
 
 // repeller is a service that does not want the fleet's pods under a value of a label where its own are.
@@ -86,12 +95,18 @@ func (c *Cluster) know(s *api.Service) {
 	f.priority, f.minReady = place.Priority, int32(s.Spec.MinReady)
 	c.lowest = min(c.lowest, place.Priority)
 
-	for _, a := range place.Apart {
-		if a.Prefer || a.Service == s.Metadata.Name {
-			continue
-		}
+	for _, a := range place.Near {
 		other := c.fleet(serviceKey{s.Metadata.Project, a.Service})
-		other.repellers = append(other.repellers, repeller{f, a.Label()})
+		other.said = append(other.said, saying{f, a.Label(), true, !a.Prefer})
+	}
+	for _, a := range place.Apart {
+		other := c.fleet(serviceKey{s.Metadata.Project, a.Service})
+		switch {
+		case a.Prefer:
+			other.said = append(other.said, saying{f, a.Label(), false, false})
+		case a.Service != s.Metadata.Name:
+			other.repellers = append(other.repellers, repeller{f, a.Label()})
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"gearmesh.dev/api"
 )
@@ -26,41 +27,82 @@ func (c *Cluster) Place(q Request) api.Decision {
 	if d, ok := c.failed[fails]; ok && plain {
 		return clone(d)
 	}
-	best, out := c.best(k, r)
+	top, out := c.best(k, r)
 	d := api.Decision{Rejected: k.with(out)}
-	if best < 0 {
+	if len(top) == 0 {
 		if plain {
 			c.failed[fails] = d
 		}
 		return clone(d)
 	}
-	d.Host = c.hosts[best].Metadata.Name
-	d.Score = int(r.score(best, &c.room[best]))
-	d.Reasons = r.reasons(best, &c.room[best])
-	c.room[best].use(r.need)
-	c.fleet(serviceKey{q.Project, q.Service}).add(best, 1)
+	for _, o := range top[1:] {
+		d.Others = append(d.Others, api.HostScore{Host: c.hosts[o.host].Metadata.Name, Score: int(o.score)})
+	}
+	c.settle(&q, r, top[0], &d)
 	return d
+}
+
+// PlaceOn is Place on one host, if Place could choose it.
+func (c *Cluster) PlaceOn(q Request, host api.Name) (d api.Decision, ok bool) {
+	_, k := c.class(&q)
+	r := c.rules(&q, k)
+	i := c.byName[host]
+	if !slices.Contains(k.fit, i) || r.broken(i, &c.room[i].free) != filters {
+		return d, false
+	}
+	c.settle(&q, r, candidate{i, r.score(i, &c.room[i])}, &d)
+	return d, true
+}
+
+// settle counts the pod on the host that was chosen, and says why.
+func (c *Cluster) settle(q *Request, r *rules, on candidate, d *api.Decision) {
+	d.Host, d.Score = c.hosts[on.host].Metadata.Name, int(on.score)
+	d.Reasons = r.reasons(on.host, &c.room[on.host])
+	c.room[on.host].use(r.need)
+	c.fleet(serviceKey{q.Project, q.Service}).add(on.host, 1)
 }
 
 // leftOut counts hosts by the filter that left them out.
 type leftOut [filters]int
 
-// best gives the number of the host to take, or -1.
-func (c *Cluster) best(k *class, r *rules) (int32, leftOut) {
+// candidate is a host that fits.
+type candidate struct {
+	host  int32
+	score int64
+}
+
+// topHosts is how many hosts a decision names: the one that is taken and the next best.
+const topHosts = 4
+
+// best gives the hosts that fit best, the one to take first; none when none fits.
+func (c *Cluster) best(k *class, r *rules) ([]candidate, leftOut) {
 	var out leftOut
-	best, bestScore := int32(-1), int64(0)
+	var top [topHosts]candidate
+	n := 0
 	for _, i := range k.fit {
 		in := &c.room[i]
 		if f := r.broken(i, &in.free); f != filters {
 			out[f]++
 			continue
 		}
-		score := r.score(i, in)
-		if best < 0 || score > bestScore || score == bestScore && r.breaksTie(in, &c.room[best]) {
-			best, bestScore = i, score
+		one := candidate{i, r.score(i, in)}
+		at := n
+		for at > 0 && c.before(r, one, top[at-1]) {
+			at--
 		}
+		if at == topHosts {
+			continue
+		}
+		n = min(n+1, topHosts)
+		copy(top[at+1:n], top[at:n-1])
+		top[at] = one
 	}
-	return best, out
+	return slices.Clone(top[:n]), out
+}
+
+// before tells whether a host goes before one that was looked at earlier.
+func (c *Cluster) before(r *rules, a, b candidate) bool {
+	return a.score > b.score || a.score == b.score && r.breaksTie(&c.room[a.host], &c.room[b.host])
 }
 
 // breaksTie tells whether a host goes before another of the same score. Hosts are looked at in the order of their

@@ -91,7 +91,7 @@ func backward(list []*resident) []*resident {
 // victims gives the pods to end on a host, none when those that are ending suffice; false when all do not suffice.
 func (c *Cluster) victims(host int32, need *amount, priority int) ([]*resident, bool) {
 	have := c.room[host].free
-	var may []*resident
+	var alone, may []*resident // each can end alone; all can end together
 	spared := map[*fleet]int32{}
 	for i := range c.residents[host] {
 		v := &c.residents[host][i]
@@ -100,27 +100,32 @@ func (c *Cluster) victims(host int32, need *amount, priority int) ([]*resident, 
 		case v.ending:
 			have.add(v.need)
 		case !v.pod.Status.Ready:
-			may = append(may, v)
-		case v.fleet.ready-spared[v.fleet] > v.fleet.minReady:
-			spared[v.fleet]++
-			may = append(may, v)
+			alone, may = append(alone, v), append(may, v)
+		case v.fleet.ready > v.fleet.minReady:
+			alone = append(alone, v)
+			if v.fleet.ready-spared[v.fleet] > v.fleet.minReady {
+				spared[v.fleet]++
+				may = append(may, v)
+			}
 		}
 	}
 	if have.short(need) < 0 {
 		return nil, true
 	}
-	return fewestVictims(have, need, may)
+	return fewestVictims(have, need, alone, may)
 }
 
-// fewestVictims chooses among pods in the order of their priorities: one that alone suffices, or else all but those that can
-// be spared, the highest priority first.
-func fewestVictims(have amount, need *amount, may []*resident) ([]*resident, bool) {
-	all := have
-	for _, v := range may {
+// fewestVictims chooses among pods in the order of their priorities: one that alone suffices, or else all that may end together but
+// those that can be spared, the highest priority first.
+func fewestVictims(have amount, need *amount, alone, may []*resident) ([]*resident, bool) {
+	for _, v := range alone {
 		one := have
 		if one.add(v.need); one.short(need) < 0 {
 			return []*resident{v}, true
 		}
+	}
+	all := have
+	for _, v := range may {
 		all.add(v.need)
 	}
 	if all.short(need) >= 0 {

@@ -36,11 +36,20 @@ func roomOf(s *api.HostStatus) room {
 }
 
 func (r *room) use(need amount) {
-	for i, n := range need {
-		r.free[i] -= n
-	}
-	r.share = max(share(r.free[cpu], r.has[cpu]), share(r.free[memory], r.has[memory]))
+	r.free.subtract(need)
 	r.pods++
+	r.weigh()
+}
+
+// leave is the opposite of use.
+func (r *room) leave(need amount) {
+	r.free.add(need)
+	r.pods--
+	r.weigh()
+}
+
+func (r *room) weigh() {
+	r.share = max(share(r.free[cpu], r.has[cpu]), share(r.free[memory], r.has[memory]))
 }
 
 // share gives the thousandths in use of a capacity. A host that has none of it is full.

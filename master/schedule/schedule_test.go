@@ -2,9 +2,11 @@ package schedule_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/master/schedule"
@@ -109,10 +111,33 @@ func TestPlace(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods, nil)); diff != "" {
+			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods, nil), cmpopts.IgnoreFields(api.Decision{}, "Others")); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestOthers names the hosts that would have been next, in their order, and none that does not fit.
+func TestOthers(t *testing.T) {
+	var hosts []api.Host
+	var pods []api.Pod
+	for i, cores := range []int{3, 1, 0, 2, 1, 4} { // in use, of 4
+		name := api.Name(fmt.Sprintf("h%d", i))
+		hosts = append(hosts, host(name, nil))
+		for range cores {
+			pods = append(pods, pod("x", name, api.Resources{CPU: 1000}))
+		}
+	}
+	request := schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}
+	want := []api.HostScore{{Host: "h1", Score: 750}, {Host: "h4", Score: 750}, {Host: "h3", Score: 500}}
+	d := schedule.Place(request, hosts, pods, nil)
+	if diff := cmp.Diff(want, d.Others); d.Host != "h2" || diff != "" {
+		t.Errorf("on %s; %s", d.Host, diff)
+	}
+	d = schedule.Place(request, slices.Delete(slices.Clone(hosts), 1, 5), pods, nil)
+	if diff := cmp.Diff([]api.HostScore(nil), d.Others); d.Host != "h0" || diff != "" {
+		t.Errorf("where h5 is full, on %s; %s", d.Host, diff)
 	}
 }
 

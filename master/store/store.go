@@ -18,6 +18,8 @@ var (
 	ErrConflict = errors.New("changed since it was read")
 	// ErrCompacted: the revision to watch from is no longer kept.
 	ErrCompacted = errors.New("the revision is no longer kept")
+	// ErrTooLarge: the transaction has more ops or bytes than the store takes at once; nothing was written.
+	ErrTooLarge = errors.New("too much for one transaction")
 	// ErrUnavailable: the store cannot do it now: no quorum, no answer, no space. A write may
 	// or may not have been done.
 	ErrUnavailable = errors.New("the store is not available")
@@ -25,6 +27,13 @@ var (
 	ErrFull = errors.New("the store is full")
 	// ErrCorrupt: the members of the store do not hold the same. It is an ErrUnavailable too.
 	ErrCorrupt = errors.New("the store is damaged")
+)
+
+// What each store takes in one transaction. An etcd cluster of the operator's own may take less: its --max-txn-ops and
+// --max-request-bytes decide.
+const (
+	MaxOps   = 4096
+	MaxBytes = 10 << 20 // of keys and values, and what etcd adds to them
 )
 
 // Conditions of an Op beside "the item's revision is N".
@@ -48,6 +57,9 @@ const (
 	Put    OpKind = iota // write Value
 	Delete               // remove the key; fine when it is missing and If is Any
 	Check                // write nothing; only If must hold
+
+	DeleteAll // remove all keys that begin with Key; If is Any
+	CheckAll  // write nothing; of all keys that begin with Key none may have been written after the revision If
 )
 
 // Op is one step of a transaction.
@@ -88,8 +100,8 @@ type Store interface {
 	Get(ctx context.Context, key string) (Item, error)
 	// List reads all keys with the prefix, sorted, and the revision they are complete up to.
 	List(ctx context.Context, prefix string) ([]Item, int64, error)
-	// Txn carries out all ops, or none when a condition does not hold (ErrConflict). Each key
-	// may occur once. All written keys get the returned revision.
+	// Txn carries out all ops, or none when a condition does not hold (ErrConflict) or they are too many or too long
+	// (ErrTooLarge). Each key may occur once; what DeleteAll removes, nowhere else. All written keys get the returned revision.
 	Txn(ctx context.Context, ops ...Op) (int64, error)
 	// Watch gives the changes under prefix with a revision above after, in order, until ctx
 	// ends; then the channel is closed. ErrCompacted arrives as a batch.

@@ -22,25 +22,32 @@ const (
 	// requestTimeout bounds each call: without a quorum etcd would wait for ever, and callers are
 	// promised an answer within 2 s.
 	requestTimeout = 1800 * time.Millisecond
-	// leaseSeconds is how long a leader that died keeps others from leading.
-	leaseSeconds = 5
+	// leaseSeconds is how long a leader that died keeps others from leading; up to two more when it led the store too, which
+	// elects another first and then gives every lease its time anew. With them and the time between two reports of a host it
+	// must be less than api.SingletonLease, or a change of the leader would end singletons.
+	leaseSeconds = 4
 	leaderPrefix = "leader"
 )
 
 // Store keeps the master's state in etcd. Use Start or Dial, and Close it.
 type Store struct {
 	client *clientv3.Client
-	close  func() error
+	// watcher knows nothing of the prefix. That of the client cuts the prefix off the events themselves, which all watchers
+	// in the process of an embedded etcd share.
+	watcher clientv3.Watcher
+	prefix  string
+	close   func() error
 }
 
 var _ store.Store = (*Store)(nil)
 
 // newStore puts a client under a key prefix, so that one etcd can serve several clusters.
 func newStore(c *clientv3.Client, prefix string, closeAll func() error) *Store {
+	s := &Store{client: c, watcher: c.Watcher, prefix: prefix, close: sync.OnceValue(closeAll)}
 	c.KV = namespace.NewKV(c.KV, prefix)
 	c.Watcher = namespace.NewWatcher(c.Watcher, prefix)
 	c.Lease = namespace.NewLease(c.Lease, prefix)
-	return &Store{client: c, close: sync.OnceValue(closeAll)}
+	return s
 }
 
 // Close ends every watch and, for an embedded etcd, the server. It may be called twice.
@@ -83,7 +90,10 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	var conditions []clientv3.Cmp
 	var steps []clientv3.Op
 	for _, op := range ops {
-		if op.If != store.Any { // etcd gives 0 for a missing key, as store.Absent does
+		switch {
+		case op.Kind == store.CheckAll:
+			conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(op.Key), "<", op.If+1).WithPrefix())
+		case op.If != store.Any: // etcd gives 0 for a missing key, as store.Absent does
 			conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(op.Key), "=", op.If))
 		}
 		switch op.Kind {
@@ -91,7 +101,9 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 			steps = append(steps, clientv3.OpPut(op.Key, string(op.Value)))
 		case store.Delete:
 			steps = append(steps, clientv3.OpDelete(op.Key))
-		case store.Check:
+		case store.DeleteAll:
+			steps = append(steps, clientv3.OpDelete(op.Key, clientv3.WithPrefix()))
+		case store.Check, store.CheckAll:
 		}
 	}
 	resp, err := s.client.Txn(ctx).If(conditions...).Then(steps...).Commit()
@@ -104,13 +116,15 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
-// known marks the errors that time may heal: no leader, no quorum, too many requests, no space.
+// known marks the errors that time may heal: no leader, no quorum, too many requests, no space; and too large a transaction.
 func known(err error) error {
 	code := status.Code(err)
 	var typed rpctypes.EtcdError
 	switch {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrFull, err)
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge), tooLongFor(err):
+		return fmt.Errorf("%w: %w", store.ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrCorrupt):
 		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrCorrupt, err)
 	case errors.As(err, &typed):
@@ -125,10 +139,20 @@ func known(err error) error {
 	return err
 }
 
+// tooLongFor tells whether gRPC has refused a message for its size, which has the code of a lack that time heals.
+func tooLongFor(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
+}
+
+// keys names the keys of a transaction, for an error.
 func keys(ops []store.Op) string {
+	const most = 5
 	var names []string
-	for _, op := range ops {
+	for _, op := range ops[:min(len(ops), most)] {
 		names = append(names, fmt.Sprintf("%q", op.Key))
+	}
+	if len(ops) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(ops)-most))
 	}
 	return strings.Join(names, ", ")
 }
@@ -137,12 +161,12 @@ func keys(ops []store.Op) string {
 func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan store.Batch {
 	out := make(chan store.Batch)
 	ctx, cancel := context.WithCancel(ctx)
-	from := s.client.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1))
+	from := s.watcher.Watch(clientv3.WithRequireLeader(ctx), s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1))
 	go func() {
 		defer close(out)
 		defer cancel()
 		for resp := range from {
-			b := batch(prefix, resp)
+			b := s.batch(prefix, resp)
 			select {
 			case out <- b:
 			case <-ctx.Done():
@@ -156,7 +180,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64) <-chan st
 	return out
 }
 
-func batch(prefix string, resp clientv3.WatchResponse) store.Batch {
+func (s *Store) batch(prefix string, resp clientv3.WatchResponse) store.Batch {
 	if err := resp.Err(); err != nil {
 		if errors.Is(err, rpctypes.ErrCompacted) || resp.CompactRevision != 0 {
 			err = store.ErrCompacted
@@ -165,7 +189,7 @@ func batch(prefix string, resp clientv3.WatchResponse) store.Batch {
 	}
 	b := store.Batch{Revision: resp.Header.Revision}
 	for _, e := range resp.Events {
-		item := store.Item{Key: string(e.Kv.Key), Value: e.Kv.Value, Revision: e.Kv.ModRevision}
+		item := store.Item{Key: strings.TrimPrefix(string(e.Kv.Key), s.prefix), Value: e.Kv.Value, Revision: e.Kv.ModRevision}
 		b.Events = append(b.Events, store.Event{Item: item, Deleted: e.Type == clientv3.EventTypeDelete})
 	}
 	return b

@@ -47,9 +47,7 @@ func TestADeadMemberIsReplaced(t *testing.T) {
 	if _, err := c.members[0].Admit(t.Context(), "m3", c.address(2)); !errors.Is(err, store.ErrTaken) || !strings.Contains(err.Error(), "gear master remove m3") {
 		t.Errorf("a second m3 gives %v", err)
 	}
-	if err := c.members[0].Remove(t.Context(), "m3"); err != nil {
-		t.Fatal(err)
-	}
+	c.remove("m3")
 	if err := c.members[0].Remove(t.Context(), "m3"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("removing it again gives %v", err)
 	}
@@ -68,12 +66,7 @@ func TestARemovedMemberEndsItself(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.grow(3)
-	for err := store.ErrNotReady; err != nil; { // until all have been connected for long enough
-		if err = c.members[0].Remove(t.Context(), "m2"); err != nil && !errors.Is(err, store.ErrNotReady) {
-			t.Fatal(err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	c.remove("m2")
 	<-c.members[1].Ended()
 	if err := c.members[1].Err(); !strings.Contains(err.Error(), "removed") {
 		t.Errorf("it says %v", err)
@@ -273,6 +266,21 @@ func (c *cluster) join(i int) {
 	c.members = append(c.members, m)
 	for !m.Voter() {
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// remove asks until the members have been connected for long enough.
+func (c *cluster) remove(name string) {
+	c.t.Helper()
+	for {
+		err := c.members[0].Remove(c.t.Context(), name)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, store.ErrNotReady) {
+			c.t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"gearmesh.dev/master/store"
 )
 
 // Cluster names an outside etcd cluster.
@@ -22,7 +24,8 @@ type Cluster struct {
 func Dial(ctx context.Context, c Cluster, logger *slog.Logger) (*Store, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, Context: ctx, DialTimeout: 5 * time.Second,
-		DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		MaxCallSendMsgSize: store.MaxBytes + 1<<20, // the cluster's own bound decides
+		DialKeepAliveTime:  5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		Logger: zap.New(slogCore{logger}),
 	})
 	if err != nil {

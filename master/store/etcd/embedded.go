@@ -226,7 +226,7 @@ func (e *Embedded) embedded() *embed.Config {
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotCount, snapshotCount
 	cfg.MaxSnapFiles, cfg.MaxWalFiles = 2, 2
 	cfg.BackendBatchLimit, cfg.BackendBatchInterval = 1000, 50*time.Millisecond
-	cfg.MaxTxnOps = 1024
+	cfg.MaxTxnOps, cfg.MaxRequestBytes = store.MaxOps, store.MaxBytes
 	cfg.CorruptCheckTime = corruptCheck
 	_ = cfg.ServerFeatureGate.(interface{ Set(string) error }).Set(string(features.InitialCorruptCheck) + "=true," + string(features.CompactHashCheck) + "=true")
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(slogCore{e.log}))

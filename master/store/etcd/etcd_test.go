@@ -15,6 +15,8 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return start(t, t.TempDir()) })
 }
 
+func TestTakesAll(t *testing.T) { storetest.TakesAll(t, start(t, t.TempDir())) }
+
 func TestDataOutlivesTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)

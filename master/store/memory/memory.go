@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -66,10 +67,13 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if size := sizeOf(ops); len(ops) > store.MaxOps || size > store.MaxBytes {
+		return 0, fmt.Errorf("%d ops of %d bytes: %w", len(ops), size, store.ErrTooLarge)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, op := range ops {
-		if op.If != store.Any && s.items[op.Key].Revision != op.If {
+		if !s.holdsLocked(op) {
 			return 0, fmt.Errorf("%q: %w", op.Key, store.ErrConflict)
 		}
 	}
@@ -77,20 +81,48 @@ func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
 	return s.revision, nil
 }
 
+func (s *Store) holdsLocked(op store.Op) bool {
+	if op.Kind != store.CheckAll {
+		return op.If == store.Any || s.items[op.Key].Revision == op.If
+	}
+	for key, it := range s.items {
+		if strings.HasPrefix(key, op.Key) && it.Revision > op.If {
+			return false
+		}
+	}
+	return true
+}
+
+func sizeOf(ops []store.Op) (bytes int) {
+	for _, op := range ops {
+		bytes += len(op.Key) + len(op.Value)
+	}
+	return bytes
+}
+
 func (s *Store) applyLocked(ops []store.Op) {
 	revision := s.revision + 1
 	var events []store.Event
+	remove := func(key string) {
+		if _, had := s.items[key]; had {
+			delete(s.items, key)
+			events = append(events, store.Event{Item: store.Item{Key: key, Revision: revision}, Deleted: true})
+		}
+	}
 	for _, op := range ops {
-		it := store.Item{Key: op.Key, Value: bytes.Clone(op.Value), Revision: revision}
-		_, had := s.items[op.Key]
-		switch {
-		case op.Kind == store.Put:
+		switch op.Kind {
+		case store.Put:
+			it := store.Item{Key: op.Key, Value: bytes.Clone(op.Value), Revision: revision}
 			s.items[op.Key] = it
 			events = append(events, store.Event{Item: it})
-		case op.Kind == store.Delete && had:
-			delete(s.items, op.Key)
-			it.Value = nil
-			events = append(events, store.Event{Item: it, Deleted: true})
+		case store.Delete:
+			remove(op.Key)
+		case store.DeleteAll:
+			for _, key := range slices.Sorted(maps.Keys(s.items)) {
+				if strings.HasPrefix(key, op.Key) {
+					remove(key)
+				}
+			}
 		}
 	}
 	if len(events) == 0 {

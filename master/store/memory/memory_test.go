@@ -13,6 +13,8 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return memory.New() })
 }
 
+func TestTakesAll(t *testing.T) { storetest.TakesAll(t, memory.New()) }
+
 func TestOldRevisionsAreCompacted(t *testing.T) {
 	s := memory.New()
 	for range 5000 {

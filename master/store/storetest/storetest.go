@@ -4,6 +4,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,8 +14,8 @@ import (
 // Run holds stores to the contract. open gives an empty one that ends with the test.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for name, test := range map[string]func(*testing.T, store.Store){
-		"conditions": conditions, "transactions": transactions, "lists": lists, "deletes": deletes,
-		"watch": watch, "watch from the past": watchPast, "watch ends": watchEnds, "leadership": leadership,
+		"conditions": conditions, "transactions": transactions, "too large transactions": tooLarge, "lists": lists, "deletes": deletes, "prefixes": prefixes,
+		"watch": watch, "two watches": twoWatches, "watch from the past": watchPast, "watch ends": watchEnds, "leadership": leadership,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -57,6 +58,39 @@ func transactions(t *testing.T, s store.Store) {
 	}
 }
 
+// tooLarge holds a store to an answer of its own for what it cannot write at once.
+func tooLarge(t *testing.T, s store.Store) {
+	for name, ops := range map[string][]store.Op{"too many": fresh("too many", store.MaxOps+1, 1), "too long": fresh("too long", 11, 1<<20)} {
+		if _, err := s.Txn(t.Context(), ops...); !errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrUnavailable) || len(err.Error()) > 1000 {
+			t.Errorf("%s gives %.1000v", name, err)
+		}
+		if items, _, err := s.List(t.Context(), name); err != nil || len(items) != 0 {
+			t.Errorf("%s: %d are stored, %v", name, len(items), err)
+		}
+	}
+}
+
+// TakesAll writes as much at once as store.MaxOps and store.MaxBytes promise of a store that is no etcd cluster of an operator's own.
+func TakesAll(t *testing.T, s store.Store) {
+	for name, ops := range map[string][]store.Op{"many": fresh("many", store.MaxOps, 1000), "long": fresh("long", 9, 1<<20)} {
+		if _, err := s.Txn(t.Context(), ops...); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if items, _, err := s.List(t.Context(), name+"/"); err != nil || len(items) != len(ops) {
+			t.Errorf("%s: %d are stored, %v", name, len(items), err)
+		}
+	}
+}
+
+// fresh gives ops that make keys with values of that many bytes.
+func fresh(prefix string, n, bytes int) []store.Op {
+	ops := make([]store.Op, n)
+	for i := range ops {
+		ops[i] = store.Op{Key: fmt.Sprintf("%s/%d", prefix, i), Value: make([]byte, bytes), If: store.Absent}
+	}
+	return ops
+}
+
 func lists(t *testing.T, s store.Store) {
 	put(t, s, "pod/b/x", "1", store.Absent)
 	put(t, s, "pod/a/x", "1", store.Absent)
@@ -87,6 +121,36 @@ func deletes(t *testing.T, s store.Store) {
 	put(t, s, "a", "2", store.Absent)
 }
 
+// prefixes removes and compares many keys at once.
+func prefixes(t *testing.T, s store.Store) {
+	put(t, s, "a/1", "1", store.Absent)
+	second := put(t, s, "a/2", "1", store.Absent)
+	put(t, s, "ab", "1", store.Absent)
+	unchanged := store.Op{Kind: store.CheckAll, Key: "a/", If: second}
+	refused(t, s, store.Op{Key: "b", Value: []byte("1"), If: store.Absent}, store.Op{Kind: store.CheckAll, Key: "a/", If: second - 1})
+	if _, err := s.Txn(t.Context(), unchanged, store.Op{Kind: store.CheckAll, Key: "none/", If: 1}, store.Op{Key: "c", Value: []byte("1"), If: store.Absent}); err != nil {
+		t.Errorf("what has not been written since is taken for changed: %v", err)
+	}
+	put(t, s, "a/1", "2", store.Any)
+	refused(t, s, unchanged)
+	_, revision, err := s.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := s.Watch(t.Context(), "a", revision)
+	if _, err := s.Txn(t.Context(), store.Op{Kind: store.DeleteAll, Key: "a/", If: store.Any}, store.Op{Key: "ac", Value: []byte("1"), If: store.Absent}); err != nil {
+		t.Fatal(err)
+	}
+	items, _, err := s.List(t.Context(), "a")
+	if err != nil || len(items) != 2 || items[0].Key != "ab" || items[1].Key != "ac" {
+		t.Errorf("left are %v, %v", items, err)
+	}
+	if _, err := s.Txn(t.Context(), store.Op{Kind: store.DeleteAll, Key: "a/", If: store.Any}); err != nil {
+		t.Errorf("removing what is gone: %v", err)
+	}
+	want(t, events, "a/1 deleted", "a/2 deleted", "ac=1")
+}
+
 func watch(t *testing.T, s store.Store) {
 	_, rev, err := s.List(t.Context(), "")
 	if err != nil {
@@ -100,6 +164,19 @@ func watch(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	want(t, events, "pod/a=1", "pod/a=2", "pod/a deleted")
+}
+
+// twoWatches of the same keys do not take events from each other, nor change them.
+func twoWatches(t *testing.T, s store.Store) {
+	rev := put(t, s, "a", "0", store.Absent)
+	one, other := s.Watch(t.Context(), "", rev), s.Watch(t.Context(), "", rev)
+	var wanted []string
+	for i := range 20 {
+		put(t, s, "a", strings.Repeat("x", i), store.Any)
+		wanted = append(wanted, "a="+strings.Repeat("x", i))
+	}
+	want(t, one, wanted...)
+	want(t, other, wanted...)
 }
 
 func watchPast(t *testing.T, s store.Store) {
