@@ -2,6 +2,7 @@ package dnsd
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -24,23 +25,39 @@ func TestBursts(t *testing.T) {
 		conn := &dns.Conn{Conn: c}
 		want := map[uint16]string{}
 		for i := range 3 * batchLen {
-			m := new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.host.gear.internal.", i), dns.TypeA)
-			m.Id, want[uint16(i)] = uint16(i), netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}).String()
-			if err := conn.WriteMsg(m); err != nil {
-				t.Fatal(err)
-			}
+			want[uint16(i)] = netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}).String()
 		}
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		for len(want) > 0 {
-			m, err := conn.ReadMsg()
-			if err != nil {
-				t.Fatalf("%s: %d answers are missing: %v", listen, len(want), err)
-			}
-			if len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != want[m.Id] {
-				t.Fatalf("%s: %v, want %s", listen, m, want[m.Id])
-			}
-			delete(want, m.Id)
+		left := maps.Clone(want)
+		for range 10 { // the kernel drops datagrams that nobody reads in time
+			burst(t, conn, want, left)
 		}
+		if len(left) > 0 {
+			t.Errorf("%s: %d answers are missing", listen, len(left))
+		}
+	}
+}
+
+// burst asks for all that is left and checks the answers that come, also those to bursts before.
+func burst(t *testing.T, conn *dns.Conn, want, left map[uint16]string) {
+	t.Helper()
+	for i := range left {
+		m := new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.host.gear.internal.", i), dns.TypeA)
+		m.Id = i
+		if err := conn.WriteMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for len(left) > 0 {
+		m, err := conn.ReadMsg()
+		if err != nil {
+			t.Logf("%d answers are missing yet: %v", len(left), err)
+			return
+		}
+		if len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != want[m.Id] {
+			t.Fatalf("%v, want %s", m, want[m.Id])
+		}
+		delete(left, m.Id)
 	}
 }
 
@@ -67,7 +84,7 @@ func TestLongDatagram(t *testing.T) {
 	if _, err := c.Write(good); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	replies := map[byte]bool{} // by rcode; the kernel may give the two to two sockets, so in any order
 	for range 2 {
 		buf := make([]byte, 512)

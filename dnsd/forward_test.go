@@ -81,7 +81,9 @@ func (w *world) ServeDNS(out dns.ResponseWriter, req *dns.Msg) {
 
 func TestForward(t *testing.T) {
 	w := newWorld(t, nil)
-	at := serve(t, Config{Source: table(), Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
+	limits := DefaultLimits()
+	limits.ForwardTime = time.Minute // a slow answer is not asked for again
+	at := serve(t, Config{Source: table(), Limits: limits, Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
 	for _, c := range []struct {
 		ask   string
 		want  []string
@@ -123,18 +125,19 @@ func TestForwardTurnsToTheNextServer(t *testing.T) {
 	}
 	defer dead.Close()
 	limits := DefaultLimits()
-	limits.ForwardTime = 200 * time.Millisecond
+	limits.ForwardTime = 3 * time.Second // more than this process takes to answer itself on a slow machine
 	both := []netip.AddrPort{dead.LocalAddr().(*net.UDPAddr).AddrPort(), w.at}
 	c := Config{Source: table(), Limits: limits, Upstreams: func() []netip.AddrPort { return both }}
 	if got := dig(t, serve(t, c), "a.example"); !strings.Contains(got, "198.51.100.7") {
 		t.Error(got)
 	}
 	f := newForwarder(c, new(sync.WaitGroup))
-	f.mark(both[0], time.Now())
-	if got := f.order(both, time.Now()); got[0] != w.at {
+	now := time.Now()
+	f.mark(both[0], now)
+	if got := f.order(both, now); got[0] != w.at {
 		t.Errorf("order %v", got)
 	}
-	if got := f.order(both, time.Now().Add(badFor)); got[0] != both[0] {
+	if got := f.order(both, now.Add(badFor)); got[0] != both[0] {
 		t.Errorf("order %v", got)
 	}
 }
@@ -143,7 +146,7 @@ func TestForwardTurnsToTheNextServer(t *testing.T) {
 func TestForwardIsBounded(t *testing.T) {
 	w := newWorld(t, make(chan struct{}))
 	limits := DefaultLimits()
-	limits.AskerForwards = 3
+	limits.AskerForwards, limits.ForwardTime = 3, time.Minute
 	at := serve(t, Config{Source: table(), Limits: limits, Upstreams: func() []netip.AddrPort { return []netip.AddrPort{w.at} }})
 	conn, err := dns.Dial("udp", at.String())
 	if err != nil {

@@ -27,7 +27,7 @@ func TestTransfer(t *testing.T) {
 	z := NewZone(d, Options{PodNet: podNet, Serial: 7})
 	at := serve(t, Config{Source: Static{Zone: z}, Secondaries: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, Limits: unlimited()})
 	for _, m := range []*dns.Msg{new(dns.Msg).SetAxfr("gear.internal."), new(dns.Msg).SetIxfr("gear.internal.", 1, "a.", "b.")} {
-		envelopes, err := (&dns.Transfer{ReadTimeout: 10 * time.Second}).In(m, at.String())
+		envelopes, err := (&dns.Transfer{ReadTimeout: time.Minute}).In(m, at.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,15 +98,22 @@ func TestNotify(t *testing.T) {
 	d, table := shop(), NewTable(podNet)
 	table.SetZone(NewZone(d, Options{Serial: 40}), d.Hosts)
 	serve(t, Config{Source: table, Secondaries: []netip.AddrPort{pc.LocalAddr().(*net.UDPAddr).AddrPort()}})
+	last := uint32(0)
 	want := func(serial uint32) {
 		t.Helper()
-		select {
-		case got := <-told:
-			if got != serial {
-				t.Errorf("told of serial %d, want %d", got, serial)
+		for {
+			select {
+			case got := <-told:
+				if got == serial {
+					last = serial
+					return
+				}
+				if got != last { // an answer that came late is one that did not come: it is told again
+					t.Fatalf("told of serial %d, want %d", got, serial)
+				}
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("not told of serial %d", serial)
 			}
-		case <-time.After(20 * time.Second):
-			t.Errorf("not told of serial %d", serial)
 		}
 	}
 	want(40)
