@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
+
+	"gearmesh.dev/api"
 )
 
 // Choosing shows which backend a connection finds, with a copy of a service on every host and clients on h1: each in turn by a link that
@@ -64,7 +65,7 @@ func linkedByProject(ctx context.Context, w *World) error {
 	if out, err := w.Apply(ctx, echoes); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return Until(ctx, 30*time.Second, func() error { return w.reached(ctx, "plain", "-h echo -p 6379", "h1", "h2", "h3") })
+	return Until(ctx, Patience, func() error { return w.reached(ctx, "plain", "-h echo -p 6379", "h1", "h2", "h3") })
 }
 
 // reached asks 30 times from a client's container, each time by a new connection, and compares the hosts whose copies answer.
@@ -79,7 +80,7 @@ func (w *World) reached(ctx context.Context, client, to string, hosts ...string)
 // answering gives the hosts whose copies of echo answer a client's 30 connections.
 func (w *World) answering(ctx context.Context, client, to string) (hosts []string, err error) {
 	out, err := w.Gear(ctx, "exec", "-p", "choice", client, "--", "sh", "-c",
-		"for i in $(seq 30); do timeout 2 redis-cli "+to+" info server | grep ^run_id || echo none; done")
+		"for i in $(seq 30); do timeout 20 redis-cli "+to+" info server | grep ^run_id || echo none; done")
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +129,10 @@ func (w *World) echoUnit(ctx context.Context, host, verb string) error {
 
 func stickTo(ctx context.Context, w *World) error {
 	const to = "-p 7000"
+	// It chooses anew when a copy is added: it has to know all three.
+	if err := Until(ctx, Patience, func() error { return w.linkKnows(ctx, "loyal", 3) }); err != nil {
+		return err
+	}
 	own, err := w.answering(ctx, "loyal", to)
 	if err != nil || len(own) != 1 {
 		return fmt.Errorf("a sticky link reaches the copies on %q: %w", own, err)
@@ -146,7 +151,7 @@ func stickTo(ctx context.Context, w *World) error {
 			return err
 		}
 	}
-	if err := Until(ctx, 20*time.Second, gone(other)); err != nil {
+	if err := Until(ctx, Patience, gone(other)); err != nil {
 		return err
 	}
 	if err := w.reached(ctx, "loyal", to, own...); err != nil {
@@ -155,19 +160,49 @@ func stickTo(ctx context.Context, w *World) error {
 	if err := errors.Join(w.startEcho(ctx, other), w.stopEcho(ctx, own[0])); err != nil {
 		return err
 	}
-	if err := Until(ctx, 20*time.Second, gone(own[0])); err != nil {
+	if err := Until(ctx, Patience, gone(own[0])); err != nil {
 		return err
 	}
-	after, err := w.answering(ctx, "loyal", to)
-	if err != nil || len(after) != 1 || after[0] == own[0] {
-		return fmt.Errorf("its copy on %s is gone, and a sticky link reaches those on %q: %w", own[0], after, err)
+	err = Until(ctx, Patience, func() error {
+		after, err := w.answering(ctx, "loyal", to)
+		if err != nil || len(after) != 1 || after[0] == own[0] {
+			return fmt.Errorf("its copy on %s is gone, and a sticky link reaches those on %q: %w", own[0], after, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return w.startEcho(ctx, own[0])
 }
 
+// linkKnows tells whether the link of a client's pod leads to n backends, as its namespace has it.
+func (w *World) linkKnows(ctx context.Context, client string, n int) error {
+	var list api.List[api.Pod]
+	if err := w.JSON(ctx, &list, "get", "pods", "-p", "choice"); err != nil {
+		return err
+	}
+	for _, p := range list.Items {
+		if string(p.Spec.Service) != client {
+			continue
+		}
+		var why api.Why
+		if err := w.JSON(ctx, &why, "why", "-p", "choice", string(p.Metadata.Name)); err != nil {
+			return err
+		}
+		for i, l := range why.Links {
+			if l.Port == 7000 && len(l.Backends) == n && i < len(why.LinkStates) && why.LinkStates[i].Applied {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has the links %+v, and of them stand %+v", client, why.Links, why.LinkStates)
+	}
+	return fmt.Errorf("%s has no pod", client)
+}
+
 func goNearest(ctx context.Context, w *World) error {
 	near := func(host string) error {
-		return Until(ctx, 20*time.Second, func() error { return w.reached(ctx, "local", "-p 7000", host) })
+		return Until(ctx, Patience, func() error { return w.reached(ctx, "local", "-p 7000", host) })
 	}
 	for _, do := range []func() error{
 		func() error { return near("h1") },
@@ -192,9 +227,15 @@ func askFromContainers(ctx context.Context, w *World) error {
 		{"busybox nslookup nobody.choice.gear.internal; true", "NXDOMAIN"},
 		{"getent hosts echo", "127."},
 	} {
-		out, err := w.Gear(ctx, "exec", "-p", "choice", "plain", "--", "sh", "-c", q.ask+" 2>&1")
-		if err != nil || !strings.Contains(out, q.want) {
-			return fmt.Errorf("%q: %v, want %q in\n%s", q.ask, err, q.want, out)
+		err := Until(ctx, Patience, func() error {
+			out, err := w.Gear(ctx, "exec", "-p", "choice", "plain", "--", "sh", "-c", q.ask+" 2>&1")
+			if err != nil || !strings.Contains(out, q.want) {
+				err = fmt.Errorf("%q: %v, want %q in\n%s", q.ask, err, q.want, out)
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	_, err := w.Gear(ctx, "delete", "project", "choice", "--confirm", "choice", "--wait")

@@ -26,8 +26,11 @@ func drainHost(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
+	if err := w.settle(ctx, "h1"); err != nil {
+		return err
+	}
 	visits := w.visitAllTheTime(ctx)
-	out, err := w.Gear(ctx, "host", "drain", host, "--timeout", "2m")
+	out, err := w.Gear(ctx, "host", "drain", host, "--timeout", "10m")
 	failed, tried := visits()
 	if err != nil {
 		return err

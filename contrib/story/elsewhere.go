@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Elsewhere shows a link that is led to another service while the program that uses it runs: nothing of it restarts.
@@ -71,11 +70,16 @@ func (x *elsewhere) begin(ctx context.Context, w *World) (err error) {
 	if x.variables, err = x.inside(ctx, w, "env | grep ^STORE | sort; grep store /etc/hosts"); err != nil {
 		return err
 	}
-	if err := x.answers(ctx, w, "blue"); err != nil {
+	if err := Until(ctx, Patience, func() error { return x.answers(ctx, w, "blue") }); err != nil {
 		return err
 	}
-	_, err = x.inside(ctx, w, "(redis-cli -p 7000 blpop never 0; echo ended >/tmp/ended) >/dev/null 2>&1 & sleep 0.5; test ! -e /tmp/ended")
-	return err
+	if _, err := x.inside(ctx, w, "(redis-cli -p 7000 blpop never 0; echo ended >/tmp/ended) >/dev/null 2>&1 &"); err != nil {
+		return err
+	}
+	return Until(ctx, Patience, func() error {
+		_, err := x.inside(ctx, w, "redis-cli -p 7000 client list | grep cmd=blpop && test ! -e /tmp/ended")
+		return err
+	})
 }
 
 func (x *elsewhere) lead(ctx context.Context, w *World) error {
@@ -87,10 +91,10 @@ func (x *elsewhere) lead(ctx context.Context, w *World) error {
 	if out, err := w.Apply(ctx, manifest); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return x.answers(ctx, w, "green") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return x.answers(ctx, w, "green") }); err != nil {
 		return err
 	}
-	return Until(ctx, 10*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		if _, err := x.inside(ctx, w, "test -e /tmp/ended"); err != nil {
 			return fmt.Errorf("the program, which only waits, has not heard of the end: %w", err)
 		}
@@ -105,8 +109,15 @@ func (x *elsewhere) same(ctx context.Context, w *World) error {
 	if now, err := x.inside(ctx, w, "env | grep ^STORE | sort; grep store /etc/hosts"); err != nil || now != x.variables || !strings.Contains(now, "STORE_PORT=7000") {
 		return fmt.Errorf("the container's variables and names were\n%sand are\n%s: %w", x.variables, now, err)
 	}
-	if out, err := w.Gear(ctx, "events", "-p", "elsewhere"); err != nil || !strings.Contains(out, "ChangedLive") {
-		return fmt.Errorf("no event tells of it (%v):\n%s", err, out)
+	err := Until(ctx, Patience, func() error {
+		out, err := w.Gear(ctx, "events", "-p", "elsewhere")
+		if err != nil || !strings.Contains(out, "ChangedLive") {
+			err = fmt.Errorf("no event tells of it (%v):\n%s", err, out)
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	plan, err := w.pipe(ctx, strings.NewReader(stores("service: blue")), "h1", "gear", "plan", "-f", "-")
 	if err != nil || !strings.Contains(plan, "replace") {
@@ -118,7 +129,7 @@ func (x *elsewhere) same(ctx context.Context, w *World) error {
 
 // answers asks ten times by new connections which store is behind the link, at localhost and by its name.
 func (x *elsewhere) answers(ctx context.Context, w *World, want string) error {
-	out, err := x.inside(ctx, w, "for i in $(seq 5); do timeout 2 redis-cli -p 7000 info server | grep ^run_id; timeout 2 redis-cli -h store -p 7000 info server | grep ^run_id; done")
+	out, err := x.inside(ctx, w, "for i in $(seq 5); do timeout 20 redis-cli -p 7000 info server | grep ^run_id; timeout 20 redis-cli -h store -p 7000 info server | grep ^run_id; done")
 	if err != nil {
 		return err
 	}

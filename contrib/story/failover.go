@@ -53,7 +53,7 @@ spec:
           exec redis-server --protected-mode no --save "" --syslog-ident $id
       ready: {tcp: {port: 6379}, interval: 500ms}
       stopSignal: SIGWINCH
-      stopGrace: 2m
+      stopGrace: 20m
   ports:
     - {name: redis, port: 6379}
     - {name: echo, port: 7007, protocol: udp}
@@ -113,7 +113,7 @@ func (f *failover) begin(ctx context.Context, w *World) error {
 		return err
 	}
 	// The first pull of so large an image may take a while on a busy machine.
-	err := Until(ctx, 3*time.Minute, func() (err error) {
+	err := Until(ctx, Patience, func() (err error) {
 		f.redis, err = w.only(ctx, "redis", "h2")
 		if err == nil {
 			f.postgres, err = w.only(ctx, "postgres", "h2", "h3")
@@ -126,16 +126,18 @@ func (f *failover) begin(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	if f.identity, err = f.look(ctx, w); err != nil {
-		return err
-	}
-	return Until(ctx, 30*time.Second, func() (err error) {
+	err = Until(ctx, Patience, func() (err error) {
 		f.before, err = f.answers(ctx, w)
 		if err == nil && (f.before["cut"] != f.before["drain"] || f.before["cut"] != f.before["udp"]) {
 			err = fmt.Errorf("one redis answers as %v", f.before)
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	f.identity, err = f.look(ctx, w) // all its programs run by now
+	return err
 }
 
 // only gives a service's pod when it is the only one, ready, and on one of the hosts.
@@ -165,7 +167,7 @@ docker top $(docker ps -q -f label=dev.gearmesh.pod="$2") -o pid,comm | grep red
 // answers gives the answers that come from now on, the last of each conversation.
 func (f *failover) answers(ctx context.Context, w *World) (map[string]string, error) {
 	out, err := f.inClient(ctx, w, `cd /tmp; count() { wc -l <$f 2>/dev/null || echo 0; }
-for f in cut drain udp psql; do eval $f=$(count); done; sleep 1
+for f in cut drain udp psql; do eval $f=$(count); done; sleep 2
 for f in cut drain udp psql; do eval n=\$$f; [ $(count) -gt $n ] && echo "$f=$(tail -n 1 $f)"; done; true`)
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func (f *failover) move(ctx context.Context, w *World) error {
 	if _, err := w.Apply(ctx, moved, "--no-wait"); err != nil {
 		return err
 	}
-	err := Until(ctx, time.Minute, func() error {
+	err := Until(ctx, Patience, func() error {
 		now, err := f.answers(ctx, w)
 		if err != nil {
 			return err
@@ -219,7 +221,7 @@ func (f *failover) endOld(ctx context.Context, w *World) error {
 		return fmt.Errorf("the old redis should still run: %w", err)
 	}
 	start := time.Now()
-	err := Until(ctx, 30*time.Second, func() error {
+	err := Until(ctx, Patience, func() error {
 		now, err := f.answers(ctx, w)
 		if err == nil && now["drain"] != now["cut"] {
 			err = fmt.Errorf("the drained link leads to another redis than the other: %v", now)
@@ -242,7 +244,7 @@ func (f *failover) losePower(ctx context.Context, w *World) error {
 		return err
 	}
 	// psql waits for an answer that no one will give: that its connection is reset is the link's work.
-	said := Until(ctx, 30*time.Second, func() error {
+	said := Until(ctx, Patience, func() error {
 		_, err := f.inClient(ctx, w, since+"grep -i -e reset -e refused -e closed")
 		return err
 	})
@@ -250,7 +252,7 @@ func (f *failover) losePower(ctx context.Context, w *World) error {
 		return fmt.Errorf("psql was not told that its connection is gone: %w", said)
 	}
 	told := time.Since(start)
-	err = Until(ctx, time.Minute, func() error {
+	err = Until(ctx, Patience, func() error {
 		last, err := f.inClient(ctx, w, since+"tail -n 1")
 		if last = strings.TrimSpace(last); err == nil && (last == f.before["psql"] || strings.Trim(last, "0123456789") != "") {
 			err = fmt.Errorf("psql has as its last line %q, and %q before", last, f.before["psql"])
@@ -276,5 +278,5 @@ func (f *failover) comeBack(ctx context.Context, w *World) error {
 	if err := w.Lab.Boot(ctx, f.off); err != nil {
 		return err
 	}
-	return Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, f.off) })
+	return Until(ctx, Patience, func() error { return w.hostsReady(ctx, f.off) })
 }

@@ -11,23 +11,32 @@ import (
 	"gearmesh.dev/api"
 )
 
-// startTimes gives the time since which each web unit has been active, by pod. A unit that
-// restarts gets another.
-func (w *World) startTimes(ctx context.Context, service string) (map[string]string, error) {
-	pods, err := w.Pods(ctx, service)
-	if err != nil {
-		return nil, err
-	}
-	times := map[string]string{}
-	for _, p := range pods {
-		out, err := w.Exec(ctx, string(p.Spec.Host), "systemctl", "show", "-p", "ActiveEnterTimestampMonotonic,ExecMainPID,NRestarts",
-			"gear-guestbook-"+string(p.Metadata.Name)+".service")
+// startTimes gives the time since which each unit of a service has been active, by pod. A unit that
+// restarts gets another. One that starts, as after a reboot, is waited for.
+func (w *World) startTimes(ctx context.Context, service string) (times map[string]string, err error) {
+	err = Until(ctx, Patience, func() error {
+		pods, err := w.Pods(ctx, service)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		times[string(p.Metadata.Name)] = out
+		times = map[string]string{}
+		for _, p := range pods {
+			if times[string(p.Metadata.Name)], err = w.activeSince(ctx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return times, err
+}
+
+// activeSince tells since when a pod's unit is active, and as which process.
+func (w *World) activeSince(ctx context.Context, p api.Pod) (string, error) {
+	out, err := w.Exec(ctx, string(p.Spec.Host), "systemctl", "show", "-p", "ActiveState,ActiveEnterTimestampMonotonic,ExecMainPID,NRestarts", podUnit(p))
+	if err == nil && !strings.Contains(out, "ActiveState=active\n") {
+		err = fmt.Errorf("%s on %s is not active: %s", podUnit(p), p.Spec.Host, out)
 	}
-	return times, nil
+	return out, err
 }
 
 func moveDatabase(ctx context.Context, w *World) error {
@@ -44,7 +53,7 @@ func moveDatabase(ctx context.Context, w *World) error {
 		return err
 	}
 	// The old pod counts as ready until it is asked to go.
-	err = Until(ctx, 60*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		pods, err := w.Pods(ctx, "db")
 		if err == nil && (len(pods) != 1 || pods[0].Spec.Host != "h3" || !pods[0].Status.Ready) {
 			err = fmt.Errorf("db is not ready on h3 alone: %s", phases(pods))
@@ -54,10 +63,13 @@ func moveDatabase(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	if err := Until(ctx, 20*time.Second, func() error { return w.restartCount(ctx, "h1") }); err != nil {
+	if err := Until(ctx, Patience, func() error { _, _, err := w.Visit(ctx, "h1"); return err }); err != nil {
 		return err
 	}
 	took := time.Since(start)
+	if err := w.settle(ctx, "h1", "h2"); err != nil {
+		return err
+	}
 	if err := w.Count(ctx, 12, "h1", "h2"); err != nil {
 		return err
 	}
@@ -80,12 +92,12 @@ func (w *World) powerOff(ctx context.Context, host string) (out, elsewhere time.
 	if err := w.Lab.PowerOff(ctx, host); err != nil {
 		return 0, 0, err
 	}
-	err = Until(ctx, 30*time.Second, func() error { return w.outEverywhere(ctx, gone) })
+	err = Until(ctx, Patience, func() error { return w.outEverywhere(ctx, gone) })
 	out = time.Since(start)
 	if err != nil {
 		return out, 0, err
 	}
-	err = Until(ctx, 60*time.Second, func() error { return w.runElsewhere(ctx, host) })
+	err = Until(ctx, Patience, func() error { return w.runElsewhere(ctx, host) })
 	return out, time.Since(start), err
 }
 
@@ -158,14 +170,14 @@ func losePower(ctx context.Context, w *World) error {
 	if err := w.Ready(ctx, "probe", 1, "web", 3); err != nil {
 		return err
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return w.linkLeadsTo(ctx, "h1", w.hosts["h2"].String()) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.linkLeadsTo(ctx, "h1", w.hosts["h2"].String()) }); err != nil {
 		return err
 	}
 	out, elsewhere, err := w.powerOff(ctx, "h2")
 	if err != nil {
 		return err
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return w.restartCount(ctx, "h1") }); err != nil {
+	if err := w.settle(ctx, "h1"); err != nil {
 		return err
 	}
 	w.Say("out of links, DNS and routers after %.1f s; three pods again after %.1f s", out.Seconds(), elsewhere.Seconds())
@@ -184,14 +196,17 @@ func comeBack(ctx context.Context, w *World) error {
 	if err := w.Lab.Boot(ctx, "h2"); err != nil {
 		return err
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, "h2") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h2") }); err != nil {
 		return err
 	}
 	if err := w.Ready(ctx, "web", 3, "db", 1, "probe", 1); err != nil {
 		return err
 	}
 	// What was replaced meanwhile is taken away: units, containers and namespaces are those of the pods.
-	return Until(ctx, 20*time.Second, func() error { return w.onlyKnownPods(ctx, "h2") })
+	if err := Until(ctx, Patience, func() error { return w.onlyKnownPods(ctx, "h2") }); err != nil {
+		return err
+	}
+	return w.settle(ctx, "h1", "h2") // the router of h2 is back too
 }
 
 // onlyKnownPods tells whether the containers of a host are those of the pods that are assigned to it.
@@ -251,10 +266,13 @@ func rebootAlone(ctx context.Context, w *World) error {
 	}
 	booted := time.Since(start)
 	// db is on h3: nobody can count until its link leads there again.
-	if err := Until(ctx, 30*time.Second, func() error { return w.restartCount(ctx, "h1") }); err != nil {
+	if err := Until(ctx, Patience, func() error { _, _, err := w.Visit(ctx, "h1"); return err }); err != nil {
 		return err
 	}
 	w.Say("booted in %.1f s, serving again after %.1f s, with no master", booted.Seconds(), time.Since(start).Seconds())
+	if err := w.settle(ctx, "h1", "h2"); err != nil {
+		return err
+	}
 	return w.Count(ctx, 20, "h1", "h2")
 }
 
@@ -262,7 +280,7 @@ func masterBack(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h1", "systemctl", "start", "gear-master.service"); err != nil {
 		return err
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") }); err != nil {
 		return err
 	}
 	if err := w.Ready(ctx, "web", 3, "db", 1); err != nil {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/lab"
@@ -33,8 +32,8 @@ func Guestbook() []Step {
 	return []Step{
 		{"gear apply: a redis and three web pods run and are ready", applyGuestbook},
 		{"curl through both routers counts up, over all three pods", countOverAll},
-		{"dig on every host answers for the alias and for db (A and SRV)", askNames},
-		{"systemctl and journalctl on a host show a pod as what it is: a unit", lookAtUnits},
+		{"dig on every host answers for the alias and for db (A and SRV)", eventually(askNames)},
+		{"systemctl and journalctl on a host show a pod as what it is: a unit", eventually(lookAtUnits)},
 		{"db moves to another host; no web unit restarts, and the count goes on", moveDatabase},
 		{"h2 loses its power: it leaves links, DNS and routers, and its pod runs elsewhere", losePower},
 		{"h2 comes back and joins again; nothing runs twice", comeBack},
@@ -115,7 +114,7 @@ func gearJoin(ctx context.Context, w *World) error {
 		}
 		w.used = token.Token
 	}
-	return Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") })
+	return Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") })
 }
 
 func (w *World) hostsReady(ctx context.Context, names ...string) error {
@@ -146,7 +145,7 @@ func applyGuestbook(ctx context.Context, w *World) error {
 func (w *World) Ready(ctx context.Context, pairs ...any) error {
 	for i := 0; i < len(pairs); i += 2 {
 		service, want := pairs[i].(string), pairs[i+1].(int)
-		err := Until(ctx, 60*time.Second, func() error {
+		err := Until(ctx, Patience, func() error {
 			pods, err := w.Pods(ctx, service)
 			if err != nil {
 				return err
@@ -185,14 +184,21 @@ func (w *World) Pods(ctx context.Context, service string) ([]api.Pod, error) {
 }
 
 func countOverAll(ctx context.Context, w *World) error {
-	if err := Until(ctx, 30*time.Second, func() error { return w.restartCount(ctx, "h1") }); err != nil {
-		return err
-	}
-	if err := Until(ctx, 30*time.Second, func() error { _, _, err := w.Visit(ctx, "h2"); return err }); err != nil {
-		return err
-	}
-	if err := w.restartCount(ctx, "h1"); err != nil {
-		return err
+	// Each router goes over all three once it has heard of them.
+	for _, host := range []string{"h1", "h2"} {
+		err := Until(ctx, Patience, func() error {
+			w.servers = nil
+			if err := w.settle(ctx, host); err != nil {
+				return err
+			}
+			if len(w.servers) != 3 {
+				return fmt.Errorf("only these pods answered 12 requests through %s: %v", host, w.servers)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	w.servers = nil
 	if err := w.Count(ctx, 30, "h1", "h2"); err != nil {
@@ -286,6 +292,13 @@ func Visit() []Step {
 	return []Step{
 		{"the guestbook runs, and all its pods are ready", func(ctx context.Context, w *World) error { return w.Ready(ctx, "web", 3, "db", 1) }},
 		{"curl through both routers counts up, over all three pods", countOverAll},
-		{"systemctl and journalctl on a host show a pod as what it is: a unit", lookAtUnits},
+		{"systemctl and journalctl on a host show a pod as what it is: a unit", eventually(lookAtUnits)},
+	}
+}
+
+// eventually makes a step of a look at things that nobody changes, but which are told to hosts and to the journal one after the other.
+func eventually(look func(context.Context, *World) error) func(context.Context, *World) error {
+	return func(ctx context.Context, w *World) error {
+		return Until(ctx, Patience, func() error { return look(ctx, w) })
 	}
 }

@@ -14,6 +14,9 @@ const podUnits = `for u in $(systemctl list-units --state=active --plain --no-le
 
 func supervisorsKilled(ctx context.Context, w *World) error {
 	const host = "h1"
+	if err := w.atRest(ctx, host); err != nil {
+		return err
+	}
 	before, err := w.containers(ctx, host)
 	if err != nil {
 		return err
@@ -30,7 +33,7 @@ func supervisorsKilled(ctx context.Context, w *World) error {
 			return err
 		}
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return w.supervisedAnew(ctx, host, killed) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.supervisedAnew(ctx, host, killed) }); err != nil {
 		return err
 	}
 	after, err := w.containers(ctx, host)
@@ -59,6 +62,9 @@ func (w *World) supervisedAnew(ctx context.Context, host, killed string) error {
 
 func rulesFlushed(ctx context.Context, w *World) error {
 	const rules = `for t in raw mangle nat filter; do iptables-save -t $t | grep GEAR- | grep -v '^:' | sed "s/^/$t /"; done | sort`
+	if err := w.atRest(ctx, "h2"); err != nil {
+		return err
+	}
 	want, err := w.Exec(ctx, "h2", "sh", "-c", rules)
 	if err != nil {
 		return err
@@ -67,7 +73,7 @@ func rulesFlushed(ctx context.Context, w *World) error {
 		return err
 	}
 	start := time.Now()
-	err = Until(ctx, 15*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		have, err := w.Exec(ctx, "h2", "sh", "-c", rules)
 		if err == nil && have != want {
 			err = fmt.Errorf("the rules are\n%s and were\n%s", have, want)
@@ -78,5 +84,8 @@ func rulesFlushed(ctx context.Context, w *World) error {
 		return err
 	}
 	w.Say("back after %.1f s", time.Since(start).Seconds())
+	if err := w.settle(ctx, "h1", "h2"); err != nil { // a router may have found pods of h2 silent meanwhile, and looks again
+		return err
+	}
 	return w.Count(ctx, 4, "h1", "h2")
 }

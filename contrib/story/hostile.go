@@ -75,7 +75,7 @@ func badManifests(ctx context.Context, w *World) error {
 
 // serviceSays waits until the status of a service has a reason and words.
 func (w *World) serviceSays(ctx context.Context, name string, words ...string) error {
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		var s api.Service
 		if err := w.JSON(ctx, &s, "get", "service", name, "-p", Project); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (w *World) delete(ctx context.Context, kind, name string) error {
 	if _, err := w.Gear(ctx, "delete", kind, name, "-p", Project, "--confirm", name); err != nil {
 		return err
 	}
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		if _, err := w.Gear(ctx, "get", kind, name, "-p", Project); err == nil {
 			return fmt.Errorf("%s %s is still there", kind, name)
 		}
@@ -128,12 +128,16 @@ spec:
 	if err := w.serviceSays(ctx, "crash", "Exited", "7", "my last words"); err != nil {
 		return err
 	}
-	pods, err := w.Pods(ctx, "crash")
+	// Between two back-offs, which become longer, it runs for a moment.
+	err := Until(ctx, Patience, func() error {
+		pods, err := w.Pods(ctx, "crash")
+		if err == nil && (len(pods) != 1 || pods[0].Status.Phase != api.PhaseBackOff) {
+			err = fmt.Errorf("want one pod in back-off: %s", phases(pods))
+		}
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if len(pods) != 1 || pods[0].Status.Phase != api.PhaseBackOff {
-		return fmt.Errorf("want one pod in back-off: %s", phases(pods))
 	}
 	return w.delete(ctx, "service", "crash")
 }
@@ -159,13 +163,13 @@ func agentKilled(ctx context.Context, w *World) error {
 	if err := w.Ready(ctx, "late", 6); err != nil {
 		return err
 	}
-	if err := w.onlyKnownPods(ctx, "h2"); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.onlyKnownPods(ctx, "h2") }); err != nil {
 		return err
 	}
 	if err := w.delete(ctx, "service", "late"); err != nil {
 		return err
 	}
-	return Until(ctx, 20*time.Second, func() error { return w.onlyKnownPods(ctx, "h2") })
+	return Until(ctx, Patience, func() error { return w.onlyKnownPods(ctx, "h2") })
 }
 
 // containers gives id and start time of what runs on a host, as dockerd tells it.
@@ -173,7 +177,19 @@ func (w *World) containers(ctx context.Context, host string) (string, error) {
 	return w.Exec(ctx, host, "sh", "-c", `docker ps -q --no-trunc | sort | xargs -r docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.State.Pid}}'`)
 }
 
+// atRest waits until web and db are ready and a host has nothing but what belongs to its pods: what is noted then changes only when something
+// happens to it.
+func (w *World) atRest(ctx context.Context, host string) error {
+	if err := w.Ready(ctx, "web", 3, "db", 1); err != nil {
+		return err
+	}
+	return Until(ctx, Patience, func() error { return w.onlyKnownPods(ctx, host) })
+}
+
 func dockerdKilled(ctx context.Context, w *World) error {
+	if err := w.atRest(ctx, "h1"); err != nil {
+		return err
+	}
 	before, err := w.containers(ctx, "h1")
 	if err != nil {
 		return err
@@ -185,7 +201,7 @@ func dockerdKilled(ctx context.Context, w *World) error {
 		if err := w.Count(ctx, 4, "h1", "h2"); err != nil {
 			return err
 		}
-		if err := Until(ctx, 30*time.Second, func() error { _, err := w.Exec(ctx, "h1", "docker", "version"); return err }); err != nil {
+		if err := Until(ctx, Patience, func() error { _, err := w.Exec(ctx, "h1", "docker", "version"); return err }); err != nil {
 			return err
 		}
 	}
@@ -213,7 +229,7 @@ func deleteWhileOff(ctx context.Context, w *World) error {
 	if err := w.Lab.Boot(ctx, "h2"); err != nil {
 		return err
 	}
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		_, err := w.Gear(ctx, "get", "service", "gone", "-p", Project)
 		if err == nil {
 			return errors.New("the service is still there")
@@ -246,14 +262,14 @@ func tokenTwice(ctx context.Context, w *World) error {
 			return fmt.Errorf("want a refusal that speaks of the %s: %w", says, err)
 		}
 	}
-	return w.hostsReady(ctx, "h3")
+	return Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h3") })
 }
 
 func deleteAll(ctx context.Context, w *World) error {
 	if _, err := w.Gear(ctx, "delete", "project", Project, "--confirm", Project); err != nil {
 		return err
 	}
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		for _, h := range []string{"h1", "h2", "h3"} {
 			out, err := w.Exec(ctx, h, "sh", "-c", `
 				docker ps -aq; ls /run/netns /var/lib/gear/pods /run/gear/pods /run/gear/containers 2>/dev/null | grep -v :

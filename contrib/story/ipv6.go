@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/contrib/lab"
@@ -56,7 +55,7 @@ spec:
 func (w *World) six(host string) netip.Addr { return lab.IPv6(w.hosts[host]) }
 
 func hostsHaveIPv6(ctx context.Context, w *World) error {
-	return Until(ctx, 20*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		var list api.List[api.Host]
 		if err := w.JSON(ctx, &list, "get", "hosts"); err != nil {
 			return err
@@ -101,7 +100,7 @@ func sixPorts(ctx context.Context, w *World) (public, inner string, err error) {
 }
 
 func sixOut(ctx context.Context, w *World, n *neighbours) error {
-	if out, err := w.Apply(ctx, fmt.Sprintf(sixManifest, "{default: allow}"), "--timeout", "1m"); err != nil {
+	if out, err := w.Apply(ctx, fmt.Sprintf(sixManifest, "{default: allow}"), "--timeout", "5m"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	var err error
@@ -118,7 +117,7 @@ func sixOut(ctx context.Context, w *World, n *neighbours) error {
 			want[w.six(host).String()+" "+port] = false
 		}
 	}
-	return Until(ctx, 20*time.Second, func() error { return n.allReach(ctx, w, want) })
+	return Until(ctx, Patience, func() error { return n.allReach(ctx, w, want) })
 }
 
 // sixUpdated leaves h1 as a version without IPv6 did, and starts its agent.
@@ -132,13 +131,16 @@ func sixUpdated(ctx context.Context, w *World, n *neighbours) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.Exec(ctx, "h1", "sh", "-ec", "systemctl kill --signal=KILL gear-agent; for i in /proc/sys/net/ipv6/conf/gv*/disable_ipv6 /proc/sys/net/ipv6/conf/gear0/disable_ipv6; do echo 1 >$i; done; ip6tables -F; ip6tables -t nat -F; ip6tables -t raw -F"); err != nil {
+	if _, err := w.Exec(ctx, "h1", "sh", "-ec", "systemctl kill --signal=KILL gear-agent; systemctl stop gear-agent; for i in /proc/sys/net/ipv6/conf/gv*/disable_ipv6 /proc/sys/net/ipv6/conf/gear0/disable_ipv6; do echo 1 >$i; done; ip6tables -F; ip6tables -t nat -F; ip6tables -t raw -F"); err != nil {
 		return err
 	}
 	if _, err := n.inside(ctx, w, "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip6tables -t raw -F; ip6tables -t raw -X"); err != nil {
 		return err
 	}
-	if err := Until(ctx, 20*time.Second, func() error { return n.allReach(ctx, w, map[string]bool{public: true, inner: false}) }); err != nil {
+	if _, err := w.Exec(ctx, "h1", "systemctl", "start", "gear-agent"); err != nil {
+		return err
+	}
+	if err := Until(ctx, Patience, func() error { return n.allReach(ctx, w, map[string]bool{public: true, inner: false}) }); err != nil {
 		return err
 	}
 	after, err := w.Exec(ctx, "h1", "sh", "-c", since)
@@ -149,7 +151,7 @@ func sixUpdated(ctx context.Context, w *World, n *neighbours) error {
 }
 
 func sixNames(ctx context.Context, w *World) error {
-	return Until(ctx, 20*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		for _, name := range []string{"db.six.gear.internal", "h2.host.gear.internal"} {
 			out, err := w.Exec(ctx, "h3", "dig", "+short", "@"+w.hosts["h3"].String(), name, "AAAA")
 			if err != nil {
@@ -165,9 +167,9 @@ func sixNames(ctx context.Context, w *World) error {
 
 // sixLink talks by the app's link, whose backend is a port that it reaches in no other way.
 func sixLink(ctx context.Context, w *World, n *neighbours) error {
-	return Until(ctx, 20*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		for _, at := range []string{"127.0.0.1", "::1"} {
-			out, err := n.inside(ctx, w, "exec 3<>/dev/tcp/"+at+"/6379 && echo PING >&3 && read -r -t 4 answer <&3 && echo $answer")
+			out, err := n.inside(ctx, w, "exec 3<>/dev/tcp/"+at+"/6379 && echo PING >&3 && read -r -t 20 answer <&3 && echo $answer")
 			if err == nil && !strings.Contains(out, "PONG") {
 				err = fmt.Errorf("inner answers %q", out)
 			}
@@ -184,7 +186,7 @@ func (n *neighbours) hold6(ctx context.Context, w *World, egress string, want ma
 	if out, err := w.Apply(ctx, fmt.Sprintf(sixManifest, egress)); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return Until(ctx, 10*time.Second, func() error { return n.allReach(ctx, w, want) })
+	return Until(ctx, Patience, func() error { return n.allReach(ctx, w, want) })
 }
 
 func sixHeld(ctx context.Context, w *World, n *neighbours) error {
@@ -196,9 +198,8 @@ func sixHeld(ctx context.Context, w *World, n *neighbours) error {
 	if err := n.hold6(ctx, w, "{}", map[string]bool{public: false}); err != nil {
 		return err
 	}
-	var why api.Why
-	if err := w.JSON(ctx, &why, "why", "-p", "six", string(n.app.Metadata.Name)); err != nil || why.Egress == nil || why.Egress.Refused == 0 {
-		return fmt.Errorf("gear why counts no refusal: %+v, %v", why.Egress, err)
+	if err := Until(ctx, Patience, func() error { return n.countsRefusals(ctx, w, "six") }); err != nil {
+		return err
 	}
 	if err := n.hold6(ctx, w, "{allow: [{cidr: 0.0.0.0/0}]}", map[string]bool{public: false}); err != nil {
 		return err
@@ -220,7 +221,7 @@ func sixAlone(ctx context.Context, w *World, n *neighbours) error {
 	if err := w.Lab.Boot(ctx, "h1"); err != nil {
 		return err
 	}
-	err = Until(ctx, 30*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		return n.allReach(ctx, w, map[string]bool{public: true, inner: false, w.six("h2").String() + " 22": false, w.six("h1").String() + " 80": false})
 	})
 	if err == nil {

@@ -30,16 +30,17 @@ func GrowMasters(ctx context.Context, w *World) error {
 			return err
 		}
 	}
-	if _, err := w.Gear(ctx, "master", "list", "--save"); err != nil {
+	if err := w.voters(ctx, 3); err != nil {
 		return err
 	}
-	return w.voters(ctx, 3)
+	// Masters elect anew whenever the leader is slow to speak.
+	return Until(ctx, Patience, func() error { _, err := w.Gear(ctx, "master", "list", "--save"); return err })
 }
 
 func (w *World) joinMaster(ctx context.Context, host string) error {
 	var token api.JoinToken
 	// Masters that have just lost another one may be electing.
-	err := Until(ctx, 30*time.Second, func() error { return w.JSON(ctx, &token, "token", "create", "--master") })
+	err := Until(ctx, Patience, func() error { return w.JSON(ctx, &token, "token", "create", "--master") })
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (w *World) joinMaster(ctx context.Context, host string) error {
 
 // voters waits until there are n masters with a vote and no others, and one leads.
 func (w *World) voters(ctx context.Context, n int) error {
-	return Until(ctx, 30*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		var list api.MasterList
 		if err := w.JSON(ctx, &list, "master", "list"); err != nil {
 			return err
@@ -104,15 +105,17 @@ func loseLeader(ctx context.Context, w *World) error {
 	if w.webs, err = w.startTimes(ctx, "web"); err != nil {
 		return err
 	}
-	leader, err := w.Leader(ctx)
-	if err != nil {
+	var leader string
+	if err := Until(ctx, Patience, func() (err error) { leader, err = w.Leader(ctx); return err }); err != nil {
 		return err
 	}
 	if err := w.stopMaster(ctx, leader); err != nil {
 		return err
 	}
 	start := time.Now()
-	if _, err := w.Apply(ctx, fmt.Sprintf(extra, "after")); err != nil { // ends when it runs
+	// It ends when it runs. gear tries for a few seconds by itself; an election between two slow masters may take longer.
+	err = Until(ctx, Patience, func() error { _, err := w.Apply(ctx, fmt.Sprintf(extra, "after")); return err })
+	if err != nil {
 		return err
 	}
 	w.Say("killed %s; applied and running %.1f s later", leader, time.Since(start).Seconds())
@@ -141,7 +144,7 @@ func (w *World) Write(ctx context.Context, host, project string) (status string,
 // curl asks as h1's administrator, and gives the status and how long that took by curl's own watch.
 func (w *World) curl(ctx context.Context, args ...string) (status string, took time.Duration, err error) {
 	const script = `token=$(sed -n 's/.*"token": "\(.*\)".*/\1/p' /root/.config/gear/config.json)
-		exec curl -sk -m 10 -o /dev/null -w '%{http_code} %{time_total}' -H "Authorization: Bearer $token" "$@"`
+		exec curl -sk -m 60 -o /dev/null -w '%{http_code} %{time_total}' -H "Authorization: Bearer $token" "$@"`
 	out, err := w.Exec(ctx, "h1", append([]string{"sh", "-uc", script, "sh"}, args...)...)
 	if err != nil {
 		return "", 0, err
@@ -171,8 +174,14 @@ func loseQuorum(ctx context.Context, w *World) error {
 		return fmt.Errorf("a write gives %s, %w", status, err)
 	}
 	w.Say("a write without a quorum is 503 after %.1f s", took.Seconds())
-	if status, _, err := w.curl(ctx, "https://"+w.hosts[up[1]].String()+":7443/v1/hosts"); err != nil || status != "200" {
-		return fmt.Errorf("a read gives %s, %w", status, err)
+	err = Until(ctx, Patience, func() error {
+		if status, _, err := w.curl(ctx, "https://"+w.hosts[up[1]].String()+":7443/v1/hosts"); err != nil || status != "200" {
+			return fmt.Errorf("a read gives %s, %w", status, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return errors.Join(w.Count(ctx, 10, "h1", "h2"), w.untouched(ctx))
 }
@@ -187,7 +196,7 @@ func masterQuorumBack(ctx context.Context, w *World) error {
 		return err
 	}
 	for _, h := range []string{"h1", "h2", "h3"} {
-		err := Until(ctx, 30*time.Second, func() error {
+		err := Until(ctx, Patience, func() error {
 			if status, _, err := w.Write(ctx, h, "by-"+h); err != nil || status != "201" && status != "200" {
 				return fmt.Errorf("a write by %s gives %s, %w", h, status, err)
 			}
@@ -207,8 +216,15 @@ func replaceMaster(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h3", "rm", "-rf", "/var/lib/gear/master"); err != nil {
 		return err
 	}
-	err := w.joinMaster(ctx, "h3")
-	if err == nil || !strings.Contains(err.Error(), "gear master remove h3") {
+	// h3 may have led: until another one does, joining fails for other reasons.
+	var refused error
+	err := Until(ctx, Patience, func() error {
+		if refused = w.joinMaster(ctx, "h3"); refused != nil && !strings.Contains(refused.Error(), "gear master remove h3") {
+			return refused
+		}
+		return nil
+	})
+	if err != nil || refused == nil {
 		return fmt.Errorf("a second h3 joins: %w", err)
 	}
 	if _, err := w.Gear(ctx, "master", "remove", "h3", "--confirm"); err != nil {
@@ -235,15 +251,17 @@ func restoreBackup(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h1", "sh", "-euc", "cd /root && GEAR_PASSPHRASE='correct horse' gear restore old.backup && gear up --router --name h1 --address "+w.hosts["h1"].String()); err != nil {
 		return err
 	}
-	if err := Until(ctx, 60*time.Second, func() error { return w.hostsReady(ctx, "h1", "h3") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h1", "h3") }); err != nil {
 		return err
 	}
 	// h2 says that it runs a pod that nobody assigned to it. It is shown, and goes on.
-	err := Until(ctx, 60*time.Second, func() error {
+	uid := ""
+	err := Until(ctx, Patience, func() error {
 		var h api.Host
 		if err := w.JSON(ctx, &h, "get", "host", "h2"); err != nil {
 			return err
 		}
+		uid, _, _ = strings.Cut(after(h.Status.Message, "("), ")")
 		if h.Status.Reason != api.ReasonUnknownPod || !strings.Contains(h.Status.Message, "guestbook/later-") {
 			return fmt.Errorf("h2 is %s, %s: %s", h.Status.State, h.Status.Reason, h.Status.Message)
 		}
@@ -256,8 +274,7 @@ func restoreBackup(ctx context.Context, w *World) error {
 	if err != nil || strings.TrimSpace(out) == "" {
 		return fmt.Errorf("the later pod does not run: %q, %w", out, err)
 	}
-	uid, _, _ := strings.Cut(after(w.unknown(ctx), "("), ")")
-	err = Until(ctx, 60*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		// A busy host may answer too late, and do it; and until it has heard the new master it goes by what the old one wanted.
 		_, forgot := w.Gear(ctx, "host", "forget-pod", "h2", uid, "--confirm")
 		if out, err := w.Exec(ctx, "h2", "docker", "ps", "-q", "-f", "label=dev.gearmesh.service=later"); err != nil || strings.TrimSpace(out) != "" {
@@ -269,15 +286,6 @@ func restoreBackup(ctx context.Context, w *World) error {
 		return err
 	}
 	return errors.Join(w.Count(ctx, 10, "h1", "h2"), w.untouched(ctx))
-}
-
-// unknown gives what h2 says of pods that the master does not know.
-func (w *World) unknown(ctx context.Context) string {
-	var h api.Host
-	if err := w.JSON(ctx, &h, "get", "host", "h2"); err != nil {
-		return ""
-	}
-	return h.Status.Message
 }
 
 func after(text, mark string) string {

@@ -13,6 +13,9 @@ import (
 
 // fillAgain lets h2 lose its power and come back while web is to be rebalanced, and looks for one of its pods there in the end.
 func fillAgain(ctx context.Context, w *World) error {
+	if err := w.atRest(ctx, "h2"); err != nil { // which has just been off
+		return err
+	}
 	before, err := w.startTimes(ctx, "web")
 	if err != nil {
 		return err
@@ -35,11 +38,15 @@ func fillAgain(ctx context.Context, w *World) error {
 	if err := w.Lab.Boot(ctx, "h2"); err != nil {
 		return err
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return w.hostsReady(ctx, "h2") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h2") }); err != nil {
+		return err
+	}
+	if err := w.settle(ctx, "h1"); err != nil {
 		return err
 	}
 	start, visits := time.Now(), w.visitAllTheTime(ctx)
-	err = Until(ctx, 3*time.Minute, func() error { return w.onePodEach(ctx) })
+	// The master waits for a while before it moves something for good measure.
+	err = Until(ctx, 3*Patience, func() error { return w.onePodEach(ctx) })
 	failed, tried := visits()
 	if err != nil {
 		return err
@@ -48,7 +55,7 @@ func fillAgain(ctx context.Context, w *World) error {
 		return fmt.Errorf("%d of %d visits failed while a pod moved to h2", failed, tried)
 	}
 	w.Say("a pod of web has moved to h2 after %.0f s; %d visits, none failed", time.Since(start).Seconds(), tried)
-	return w.movedForAReason(ctx)
+	return Until(ctx, Patience, func() error { return w.movedForAReason(ctx) })
 }
 
 // onePodEach tells whether each host has a pod of web, and nothing of another one is left.

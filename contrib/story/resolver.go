@@ -27,7 +27,7 @@ func askResolved(ctx context.Context, w *World) (err error) {
 			err = stop
 		}
 	}()
-	for _, q := range []struct {
+	questions := []struct {
 		argv []string
 		want string
 	}{
@@ -35,10 +35,17 @@ func askResolved(ctx context.Context, w *World) (err error) {
 		{[]string{"resolvectl", "query", "--type=SRV", "web.guestbook.gear.internal"}, ".pod.guestbook.gear.internal"},
 		{[]string{"dig", "+short", "@127.0.0.53", "h2.host.gear.internal"}, w.Address("h2").String()},
 		{[]string{"sh", "-c", "resolvectl query nobody.guestbook.gear.internal 2>&1 || true"}, "not found"},
-	} {
-		out, err := w.Exec(ctx, "h3", q.argv...)
-		if err != nil || !strings.Contains(out, q.want) {
-			return fmt.Errorf("%q: %v, want %q in\n%s", q.argv, err, q.want, out)
+	}
+	for _, q := range questions {
+		err := Until(ctx, Patience, func() error {
+			out, err := w.Exec(ctx, "h3", q.argv...)
+			if err != nil || !strings.Contains(out, q.want) {
+				err = fmt.Errorf("%q: %v, want %q in\n%s", q.argv, err, q.want, out)
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gearmesh.dev/contrib/lab"
 )
@@ -133,7 +132,7 @@ func refuseByPolicy(ctx context.Context, w *World) error {
 }
 
 func vaultReady(ctx context.Context, w *World) error {
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Gear(ctx, "get", "services", "-p", "vault")
 		if err == nil && strings.Count(out, "1/1") != 2 {
 			err = errors.New(out)
@@ -162,7 +161,13 @@ func want(ctx context.Context, w *World, service string, answers map[string]stri
 
 func lookInside(ctx context.Context, w *World) error {
 	// Of the first process below docker-init: commands that are executed later do not have the variables.
-	return want(ctx, w, "again", map[string]string{
+	// A container without a check counts as ready when it has been started.
+	return Until(ctx, Patience, func() error { return want(ctx, w, "again", vaultAnswers()) })
+}
+
+// vaultAnswers is what shells in the container say.
+func vaultAnswers() map[string]string {
+	return map[string]string{
 		"tr '\\0' '\\n' </proc/1/environ | grep ^PASSWORD=":                                 "PASSWORD=" + canary,
 		"cat /secrets/password /run/password":                                               canary + canary,
 		"ls /secrets; stat -c '%a %u' /secrets/user":                                        "password\nuser\n400 0",
@@ -174,7 +179,7 @@ func lookInside(ctx context.Context, w *World) error {
 		"touch /scratch/x /data/x && stat -c %a /scratch":                                   "1777",
 		"tr '\\0' ' ' </proc/1/cmdline | cut -d' ' -f1":                                     "/sbin/docker-init",
 		"grep -c . /proc/self/status >/dev/null; grep NoNewPrivs /proc/self/status|cut -f2": "1",
-	})
+	}
 }
 
 // lookForCanary looks where secrets must not be. Only the container's own files in memory, and its bundle, have them.
@@ -206,7 +211,7 @@ func changeSecret(ctx context.Context, w *World) error {
 	if out, err := w.Apply(ctx, fmt.Sprintf(vault, canary+"2")); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	err = Until(ctx, 30*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		return errors.Join(
 			want(ctx, w, "again", map[string]string{"cat /run/password; tr '\\0' '\\n' </proc/1/environ | grep ^PASSWORD=": canary + "2PASSWORD=" + canary + "2"}),
 			want(ctx, w, "hup", map[string]string{"cat /run/password": canary + "2"}))
@@ -217,7 +222,7 @@ func changeSecret(ctx context.Context, w *World) error {
 	if after, err := w.Exec(ctx, "h1", "docker", "ps", "-q", "--filter", "label=dev.gearmesh.service=hup"); err != nil || after != before {
 		return fmt.Errorf("the container that wants a signal was restarted: %s, %s, %w", before, after, err)
 	}
-	return Until(ctx, 10*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Exec(ctx, "h1", "journalctl", "-q", "-o", "cat", "GEAR_SERVICE=hup")
 		if err == nil && strings.Count(out, "told") != 1 {
 			err = fmt.Errorf("it was told %d times:\n%s", strings.Count(out, "told"), out)
@@ -241,7 +246,7 @@ func startAlone(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h1", "sh", "-c", "systemctl start $(ls /etc/systemd/system/gear.target.wants | grep gear-vault)"); err != nil {
 		return err
 	}
-	err := Until(ctx, 30*time.Second, func() error {
+	err := Until(ctx, Patience, func() error {
 		return want(ctx, w, "again", map[string]string{"cat /run/password; ls /scratch; ls /data": canary + "2x"})
 	})
 	if err != nil {
@@ -257,7 +262,7 @@ func deleteVault(ctx context.Context, w *World) error {
 	if out, err := w.Gear(ctx, "delete", "project", "vault", "--confirm", "vault"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return Until(ctx, 30*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Exec(ctx, "h1", "sh", "-c", "ls -A /run/gear/secrets /run/gear/volumes /run/gear/containers /var/lib/gear/pods /var/lib/gear/volumes; mount | grep /run/gear/volumes; docker ps -aq --filter label=dev.gearmesh.project=vault; true")
 		var left []string
 		for _, line := range strings.Fields(out) {

@@ -86,8 +86,8 @@ func (w *World) identities(ctx context.Context) (map[api.Name]api.Pod, error) {
 }
 
 // identity gives the pod of a name once it is ready, and another one than was.
-func (w *World) identity(ctx context.Context, name api.Name, was api.UID, within time.Duration) (pod api.Pod, err error) {
-	err = Until(ctx, within, func() error {
+func (w *World) identity(ctx context.Context, name api.Name, was api.UID) (pod api.Pod, err error) {
+	err = Until(ctx, Patience, func() error {
 		pods, err := w.identities(ctx)
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func (s *stateful) names(ctx context.Context, w *World) error {
 
 // leadsTo waits until a pod's name leads to its host, as a host tells it.
 func (w *World) leadsTo(ctx context.Context, from string, p api.Pod) error {
-	return Until(ctx, 10*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		got, err := w.Dig(ctx, from, fmt.Sprintf("%s.pod.%s.gear.internal", p.Metadata.Name, Project), "A")
 		if want := w.hosts[string(p.Spec.Host)].String(); err == nil && strings.TrimSpace(got) != want {
 			err = fmt.Errorf("%s tells that %s is at %q; it is at %s", from, p.Metadata.Name, got, want)
@@ -148,7 +148,7 @@ func (s *stateful) replace(ctx context.Context, w *World) error {
 	if _, err := w.Gear(ctx, "delete", "pod", "store-0", "-p", Project, "--confirm", "store-0"); err != nil {
 		return err
 	}
-	pod, err := w.identity(ctx, "store-0", was.Metadata.UID, 30*time.Second)
+	pod, err := w.identity(ctx, "store-0", was.Metadata.UID)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (s *stateful) cutOff(ctx context.Context, w *World) error {
 		return err
 	}
 	start := time.Now()
-	pod, err := w.identity(ctx, "seat-1", was.Metadata.UID, 45*time.Second)
+	pod, err := w.identity(ctx, "seat-1", was.Metadata.UID)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (s *stateful) comeBack(ctx context.Context, w *World) error {
 		return err
 	}
 	left := fmt.Sprintf("! ls /etc/systemd/system/ | grep gear-%s-seat-1", Project)
-	err := Until(ctx, 15*time.Second, func() error { _, err := w.Exec(ctx, s.off, "sh", "-c", left); return err })
+	err := Until(ctx, Patience, func() error { _, err := w.Exec(ctx, s.off, "sh", "-c", left); return err })
 	return errors.Join(err, s.storesStay(ctx, w))
 }
 
@@ -222,7 +222,7 @@ func (s *stateful) scale(ctx context.Context, w *World) error {
 			}
 		}
 	}
-	pod, err := w.identity(ctx, "store-2", was.Metadata.UID, 30*time.Second)
+	pod, err := w.identity(ctx, "store-2", was.Metadata.UID)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (s *stateful) scale(ctx context.Context, w *World) error {
 
 // keptFor waits until a pod has ended, and checks that what is kept of it says where its volumes are.
 func (w *World) keptFor(ctx context.Context, was api.Pod) error {
-	return Until(ctx, 20*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		var p api.Pod
 		err := w.JSON(ctx, &p, "get", "pod", string(was.Metadata.Name), "-p", Project)
 		if err == nil && (p.Status.Phase != api.PhaseGone || !strings.Contains(p.Status.Message, "volumes are kept on host "+string(was.Spec.Host))) {

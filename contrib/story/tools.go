@@ -52,8 +52,9 @@ func execStreams(ctx context.Context, w *World) error {
 func execTerminal(ctx context.Context, w *World) error {
 	// script(1) gives gear a terminal; its size is changed from beside, as a window's.
 	// An engine of before API 1.42 sets the first size a moment after the start.
-	const inside = `becomes() { for i in $(seq 200); do [ "$(stty size)" = "$1" ] && break; sleep 0.1; done; stty size; }; becomes "40 100"; echo $TERM; becomes "44 111"; exit 9`
-	const session = `stty rows 40 cols 100; tty=$(tty); (sleep 8; stty -F $tty rows 44 cols 111) & TERM=xterm exec gear exec -it -p guestbook db -- sh -c '` + inside + `'`
+	const inside = `becomes() { for i in $(seq 1000); do [ "$(stty size)" = "$1" ] && break; sleep 0.1; done; stty size; }; becomes "40 100"; echo $TERM; touch /tmp/sized; becomes "44 111"; rm /tmp/sized; exit 9`
+	const session = `stty rows 40 cols 100; tty=$(tty)
+		(until gear exec -p guestbook db -- test -e /tmp/sized; do sleep 0.2; done </dev/null >/dev/null 2>&1; stty -F $tty rows 44 cols 111) & TERM=xterm exec gear exec -it -p guestbook db -- sh -c '` + inside + `'`
 	var out bytes.Buffer
 	code, err := w.Lab.Exec(ctx, "h1", []string{"script", "-qec", session, "/dev/null"}, lab.Streams{Out: &out, Err: &out})
 	if text := strings.ReplaceAll(out.String(), "\r", ""); err != nil || code != 9 || !strings.Contains(text, "40 100\nxterm\n44 111\n") {
@@ -76,10 +77,10 @@ func execLosesAgent(ctx context.Context, w *World) error {
 	ended := make(chan error, 1)
 	go func() {
 		var err error
-		code, out, errs, err = w.status(ctx, nil, "exec", "-p", Project, "db", "--", "sh", "-c", "echo $$ > /tmp/on; sleep 60")
+		code, out, errs, err = w.status(ctx, nil, "exec", "-p", Project, "db", "--", "sh", "-c", "echo $$ > /tmp/on; sleep 600")
 		ended <- err
 	}()
-	seen := Until(ctx, 20*time.Second, func() error {
+	seen := Until(ctx, Patience, func() error {
 		_, err := w.Gear(ctx, "exec", "-p", Project, "db", "--", "cat", "/tmp/on")
 		return err
 	})
@@ -94,15 +95,15 @@ func execLosesAgent(ctx context.Context, w *World) error {
 		return fmt.Errorf("exit status %d, %q, %q", code, out, errs)
 	}
 	w.Say("told after %.1f s: %s", time.Since(start).Seconds(), strings.TrimSpace(errs))
-	return Until(ctx, 30*time.Second, func() error {
-		_, err := w.Gear(ctx, "exec", "-p", Project, "db", "--", "sh", "-c", "kill -HUP $(cat /tmp/on); rm /tmp/on")
+	return Until(ctx, Patience, func() error {
+		_, err := w.Gear(ctx, "exec", "-p", Project, "db", "--", "sh", "-c", "kill -HUP $(cat /tmp/on); rm -f /tmp/on")
 		return err
 	})
 }
 
 func forwardRedis(ctx context.Context, w *World) error {
 	const session = `gear port-forward -p guestbook db 16379:6379 & forward=$!
-for i in $(seq 100); do (: <>/dev/tcp/127.0.0.1/16379) 2>/dev/null && break; sleep 0.1; done
+for i in $(seq 1000); do (: <>/dev/tcp/127.0.0.1/16379) 2>/dev/null && break; sleep 0.1; done
 exec 3<>/dev/tcp/127.0.0.1/16379 4<>/dev/tcp/127.0.0.1/16379
 printf 'ECHO four\r\n' >&4; printf 'ECHO three\r\n' >&3
 head -n 2 <&4; head -n 2 <&3; printf 'QUIT\r\n' >&3; cat <&3
@@ -146,7 +147,7 @@ func logsOfThePast(ctx context.Context, w *World) error {
 		return err
 	}
 	shows := func(want, without string, args ...string) error {
-		return Until(ctx, 30*time.Second, func() error {
+		return Until(ctx, Patience, func() error {
 			out, err := w.Gear(ctx, append([]string{"logs", "-p", Project}, args...)...)
 			if err == nil && (!strings.Contains(out, want) || without != "" && strings.Contains(out, without)) {
 				err = fmt.Errorf("gear logs %s shows %q; want %q and not %q", strings.Join(args, " "), out, want, without)
@@ -173,7 +174,7 @@ func logsOfThePast(ctx context.Context, w *World) error {
 	if _, err := w.Gear(ctx, "delete", "service", "twice", "-p", Project, "--confirm", "twice"); err != nil {
 		return err
 	}
-	gone := Until(ctx, 30*time.Second, func() error {
+	gone := Until(ctx, Patience, func() error {
 		pods, err := w.Pods(ctx, "twice")
 		if err == nil && len(pods) > 0 {
 			err = fmt.Errorf("it still has pods: %s", phases(pods))

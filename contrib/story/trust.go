@@ -32,7 +32,7 @@ func rotateGossip(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	if out, err := w.Gear(ctx, "mesh", "rotate", "--timeout", "90s"); err != nil {
+	if out, err := w.Gear(ctx, "mesh", "rotate", "--timeout", "10m"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	now, err := keys("h1")
@@ -42,7 +42,7 @@ func rotateGossip(ctx context.Context, w *World) error {
 	if err := w.Lab.Boot(ctx, "h3"); err != nil {
 		return err
 	}
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		if has, err := keys("h3"); err != nil || has != now {
 			return fmt.Errorf("h3 has the keys %s, h1 %s: %w", has, now, err)
 		}
@@ -52,7 +52,7 @@ func rotateGossip(ctx context.Context, w *World) error {
 
 // asOld calls the master and h1's agent with the certificate that h3 had, and prints the status codes; 000 is a handshake that was refused.
 const asOld = `for url in "https://$1:7443/v1/hosts/h3/desired" "https://$1:7444/v1/endpoints"; do
-curl -sk -m 2 --cert /root/old/host.crt --key /root/old/host.key -o /dev/null -w '%{http_code} ' "$url" || true; done`
+curl -sk -m 5 --cert /root/old/host.crt --key /root/old/host.key -o /dev/null -w '%{http_code} ' "$url" || true; done`
 
 func removeHost(ctx context.Context, w *World) error {
 	if err := keepIdentity(ctx, w); err != nil {
@@ -69,15 +69,17 @@ func keepIdentity(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h3", "sh", "-euc", "mkdir -p /root/old; cp /var/lib/gear/agent/host.crt /var/lib/gear/agent/host.key /root/old/"); err != nil {
 		return err
 	}
-	out, err := w.Exec(ctx, "h3", "sh", "-uc", asOld, "sh", w.Address("h1").String())
-	if err != nil || out != "200 200 " {
-		return fmt.Errorf("before, its certificate is answered %q: %w", out, err)
-	}
-	return nil
+	return Until(ctx, Patience, func() error {
+		out, err := w.Exec(ctx, "h3", "sh", "-uc", asOld, "sh", w.Address("h1").String())
+		if err != nil || out != "200 200 " {
+			return fmt.Errorf("before, its certificate is answered %q: %w", out, err)
+		}
+		return nil
+	})
 }
 
 func refusedIdentity(ctx context.Context, w *World) error {
-	return Until(ctx, 60*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Exec(ctx, "h3", "sh", "-uc", asOld, "sh", w.Address("h1").String())
 		if err == nil && out != "401 000 " {
 			err = fmt.Errorf("its certificate is answered %q, want 401 by the master and no handshake with the agent", out)
@@ -102,7 +104,7 @@ func joinApproved(ctx context.Context, w *World) error {
 		}
 		joined <- err
 	}()
-	err := Until(ctx, 60*time.Second, func() error {
+	err := Until(ctx, Patience, func() error {
 		out, err := w.Gear(ctx, "host", "pending")
 		if err == nil && !strings.Contains(out, "h3") {
 			err = fmt.Errorf("nobody waits: %q", out)
@@ -121,7 +123,7 @@ func joinApproved(ctx context.Context, w *World) error {
 	if err := <-joined; err != nil {
 		return err
 	}
-	return Until(ctx, 60*time.Second, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") })
+	return Until(ctx, Patience, func() error { return w.hostsReady(ctx, "h1", "h2", "h3") })
 }
 
 // exposed is a service whose pod may run on the hosts that fill in %s.
@@ -155,7 +157,7 @@ func expelHost(ctx context.Context, w *World) error {
 	if out, err := w.Gear(ctx, "host", "remove", "h3", "--now", "--confirm", "h3"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if err := Until(ctx, 30*time.Second, func() error { _, err := w.only(ctx, "exposed", "h2"); return err }); err != nil {
+	if err := Until(ctx, Patience, func() error { _, err := w.only(ctx, "exposed", "h2"); return err }); err != nil {
 		return err
 	}
 	elsewhere := time.Since(start)
@@ -163,7 +165,7 @@ func expelHost(ctx context.Context, w *World) error {
 		return err
 	}
 	for _, h := range []string{"h1", "h2"} {
-		err := Until(ctx, 10*time.Second, func() error {
+		err := Until(ctx, Patience, func() error {
 			answer, err := w.Dig(ctx, h, "exposed.guestbook.gear.internal", "A")
 			if err == nil && answer != w.Address("h2").String()+"\n" {
 				err = fmt.Errorf("%s answers %q", h, answer)
@@ -192,7 +194,7 @@ func joinClean(ctx context.Context, w *World) error {
 		return err
 	}
 	uid = strings.TrimSpace(uid)
-	err = Until(ctx, 30*time.Second, func() error {
+	err = Until(ctx, Patience, func() error {
 		out, err := w.Gear(ctx, "host", "forget-pod", "h3", uid, "--confirm")
 		if err != nil {
 			err = fmt.Errorf("%w\n%s", err, out)
@@ -202,7 +204,7 @@ func joinClean(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return w.onlyKnownPods(ctx, "h3") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return w.onlyKnownPods(ctx, "h3") }); err != nil {
 		return err
 	}
 	return w.delete(ctx, "service", "exposed")

@@ -46,9 +46,9 @@ func (n *neighbours) inside(ctx context.Context, w *World, script string) (strin
 	return w.Exec(ctx, "h1", "nsenter", "--net=/run/netns/gear-"+string(n.app.Metadata.UID), "bash", "-c", script)
 }
 
-// reaches connects from the pod, and tells whether somebody took it. A refusal that takes time is none.
+// reaches connects from the pod, and tells whether somebody took it. Silence is no refusal.
 func (n *neighbours) reaches(ctx context.Context, w *World, host string, port int, want bool) error {
-	out, err := n.inside(ctx, w, fmt.Sprintf("timeout 4 bash -c '</dev/tcp/%s/%d' 2>&1; echo $?", host, port))
+	out, err := n.inside(ctx, w, fmt.Sprintf("timeout 20 bash -c '</dev/tcp/%s/%d' 2>&1; echo $?", host, port))
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (n *neighbours) allReach(ctx context.Context, w *World, want map[string]boo
 }
 
 func (n *neighbours) ping(ctx context.Context, w *World) error {
-	out, err := n.inside(ctx, w, "exec 3<>/dev/tcp/127.0.0.1/6379 && echo PING >&3 && read -r -t 4 answer <&3 && echo $answer")
+	out, err := n.inside(ctx, w, "exec 3<>/dev/tcp/127.0.0.1/6379 && echo PING >&3 && read -r -t 20 answer <&3 && echo $answer")
 	if err == nil && !strings.Contains(out, "PONG") {
 		err = fmt.Errorf("db answers %q", out)
 	}
@@ -82,7 +82,7 @@ func (n *neighbours) ping(ctx context.Context, w *World) error {
 }
 
 func (n *neighbours) offer(ctx context.Context, w *World) error {
-	if out, err := w.Apply(ctx, fmt.Sprintf(vaultManifest, "{default: allow}"), "--timeout", "1m"); err != nil {
+	if out, err := w.Apply(ctx, fmt.Sprintf(vaultManifest, "{default: allow}"), "--timeout", "5m"); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	var list api.List[api.Pod]
@@ -93,9 +93,15 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	if err := n.allReach(ctx, w, map[string]bool{"127.0.0.1 6379": false, "::1 6379": false}); err != nil {
 		return err
 	}
-	var why api.Why
-	if err := w.JSON(ctx, &why, "why", "-p", "vault", string(n.app.Metadata.Name)); err != nil || len(why.Links) != 1 || why.Links[0].Reason != api.ReasonNotOffered {
-		return fmt.Errorf("gear why says of the link: %+v, %v", why.Links, err)
+	err := Until(ctx, Patience, func() error {
+		var why api.Why
+		if err := w.JSON(ctx, &why, "why", "-p", "vault", string(n.app.Metadata.Name)); err != nil || len(why.Links) != 1 || why.Links[0].Reason != api.ReasonNotOffered {
+			return fmt.Errorf("gear why says of the link: %+v, %v", why.Links, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	before, err := w.startTimes(ctx, "db")
 	if err != nil {
@@ -111,17 +117,17 @@ func (n *neighbours) offer(ctx context.Context, w *World) error {
 	if _, err := w.Apply(ctx, offered); err != nil {
 		return err
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return n.ping(ctx, w) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return n.ping(ctx, w) }); err != nil {
 		return err
 	}
 	w.Say("linked %.1f s after gear apply", time.Since(start).Seconds())
-	if err := Until(ctx, 20*time.Second, func() error { return n.reaches(ctx, w, "::1", 6379, true) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return n.reaches(ctx, w, "::1", 6379, true) }); err != nil {
 		return err
 	}
 	if _, err := w.Apply(ctx, text); err != nil {
 		return err
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return n.allReach(ctx, w, map[string]bool{"127.0.0.1 6379": false, "::1 6379": false}) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return n.allReach(ctx, w, map[string]bool{"127.0.0.1 6379": false, "::1 6379": false}) }); err != nil {
 		return err
 	}
 	after, err := w.startTimes(ctx, "db")
@@ -174,7 +180,7 @@ func (n *neighbours) hold(ctx context.Context, w *World, egress string, want map
 	if out, err := w.Apply(ctx, fmt.Sprintf(vaultManifest, egress)); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if err := Until(ctx, 10*time.Second, func() error { return n.allReach(ctx, w, want) }); err != nil {
+	if err := Until(ctx, Patience, func() error { return n.allReach(ctx, w, want) }); err != nil {
 		return err
 	}
 	w.Say("%s is in force %.1f s after gear apply was begun", egress, time.Since(start).Seconds())
@@ -190,7 +196,10 @@ const byName = "{allow: [{name: h3.host.gear.internal, ports: [80]}]}"
 
 func (n *neighbours) egress(ctx context.Context, w *World) error {
 	h2, h3 := w.hosts["h2"].String(), w.hosts["h3"].String()
-	if err := n.allReach(ctx, w, map[string]bool{h2 + " 80": true, w.hosts["h1"].String() + " 80": true}); err != nil {
+	err := Until(ctx, Patience, func() error {
+		return n.allReach(ctx, w, map[string]bool{h2 + " 80": true, w.hosts["h1"].String() + " 80": true})
+	})
+	if err != nil {
 		return err
 	}
 	if err := n.hold(ctx, w, "{}", map[string]bool{h2 + " 80": false, w.hosts["h1"].String() + " 80": false}); err != nil {
@@ -205,11 +214,18 @@ func (n *neighbours) egress(ctx context.Context, w *World) error {
 	if err := n.hold(ctx, w, byName, map[string]bool{h2 + " 80": false, h3 + " 80": false}); err != nil {
 		return err
 	}
-	if _, err := n.inside(ctx, w, "dig +short +time=2 +tries=1 @10.127.0.1 h3.host.gear.internal A"); err != nil {
+	err = Until(ctx, Patience, func() error {
+		out, err := n.inside(ctx, w, "dig +short +time=10 +tries=1 @10.127.0.1 h3.host.gear.internal A")
+		if err == nil && !strings.Contains(out, h3) {
+			err = fmt.Errorf("the pod is told that h3 is at %q", out)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	// No waiting: the answer leaves when the rule is there. Nobody needs to listen on h3 for that.
-	out, err := n.inside(ctx, w, "timeout 4 bash -c '</dev/tcp/"+h3+"/80' 2>&1; echo $?")
+	out, err := n.inside(ctx, w, "timeout 20 bash -c '</dev/tcp/"+h3+"/80' 2>&1; echo $?")
 	if err != nil {
 		return err
 	}
@@ -233,20 +249,27 @@ func (n *neighbours) counted(ctx context.Context, w *World, said string) error {
 
 // refused sees that the refusals are counted and told.
 func (n *neighbours) refused(ctx context.Context, w *World) error {
-	var why api.Why
-	if err := w.JSON(ctx, &why, "why", "-p", "vault", string(n.app.Metadata.Name)); err != nil {
+	err := Until(ctx, Patience, func() error { return n.countsRefusals(ctx, w, "vault") })
+	if err != nil {
 		return err
 	}
-	if why.Egress == nil || why.Egress.Refused == 0 {
-		return fmt.Errorf("gear why counts no refusal: %+v", why.Egress)
-	}
-	return Until(ctx, 15*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Exec(ctx, "h1", "sh", "-c", "journalctl -q -o cat -u gear-agent | grep 'egress refused' | tail -3")
 		if err == nil && !strings.Contains(out, string(n.app.Metadata.Name)) {
 			err = fmt.Errorf("the journal says %q", out)
 		}
 		return err
 	})
+}
+
+// countsRefusals tells whether gear why counts what the pod was refused.
+func (n *neighbours) countsRefusals(ctx context.Context, w *World, project string) error {
+	var why api.Why
+	err := w.JSON(ctx, &why, "why", "-p", project, string(n.app.Metadata.Name))
+	if err == nil && (why.Egress == nil || why.Egress.Refused == 0) {
+		err = fmt.Errorf("gear why counts no refusal: %+v", why.Egress)
+	}
+	return err
 }
 
 func (n *neighbours) alone(ctx context.Context, w *World) error {
@@ -260,7 +283,7 @@ func (n *neighbours) alone(ctx context.Context, w *World) error {
 		return err
 	}
 	// What a name has opened before stays open for a while: the pod's program may still have the address.
-	err := Until(ctx, 30*time.Second, func() error {
+	err := Until(ctx, Patience, func() error {
 		return n.allReach(ctx, w, map[string]bool{w.hosts["h2"].String() + " 80": false, w.hosts["h1"].String() + " 80": false})
 	})
 	if err != nil {
@@ -272,7 +295,7 @@ func (n *neighbours) alone(ctx context.Context, w *World) error {
 	if _, err := w.Exec(ctx, "h1", "sh", "-c", unmaskAgent+" && systemctl enable --now gear-master.service"); err != nil {
 		return err
 	}
-	return Until(ctx, 30*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		_, err := w.Gear(ctx, "delete", "project", "vault", "--confirm", "vault", "--wait")
 		return err
 	})

@@ -58,7 +58,7 @@ func (x *waiting) wait(ctx context.Context, w *World) error {
 	if _, err := w.Apply(ctx, needsManifest, "--no-wait"); err != nil {
 		return err
 	}
-	err := Until(ctx, 20*time.Second, func() error { return x.says(ctx, w, false, api.ReasonLinkDown) })
+	err := Until(ctx, Patience, func() error { return x.says(ctx, w, false, api.ReasonLinkDown) })
 	if err != nil {
 		return err
 	}
@@ -68,17 +68,20 @@ func (x *waiting) wait(ctx context.Context, w *World) error {
 	if err != nil || !strings.Contains(out, x.linkUnit) {
 		return fmt.Errorf("systemctl list-dependencies %s: %v\n%s", x.unit, err, out)
 	}
-	if err := x.linkIs(ctx, w, "activating"); err != nil {
+	// The agent says so of a pod whose units it has not started yet, too.
+	if err := Until(ctx, Patience, func() error { return x.linkIs(ctx, w, "activating") }); err != nil {
 		return err
 	}
 	if out, err := w.Exec(ctx, "h1", "docker", "ps", "-aq", "-f", "label=dev.gearmesh.uid="+string(x.app.Metadata.UID)); err != nil || out != "" {
 		return fmt.Errorf("it has a container before its link has a backend: %q, %v", out, err)
 	}
-	out, err = w.Gear(ctx, "why", "-p", "order", name)
-	if err != nil || !strings.Contains(out, "store:6379 has no ready backend") {
-		return fmt.Errorf("gear why does not say what it waits for: %v\n%s", err, out)
-	}
-	return nil
+	return Until(ctx, Patience, func() error {
+		out, err := w.Gear(ctx, "why", "-p", "order", name)
+		if err != nil || !strings.Contains(out, "store:6379 has no ready backend") {
+			return fmt.Errorf("gear why does not say what it waits for: %v\n%s", err, out)
+		}
+		return nil
+	})
 }
 
 func (x *waiting) start(ctx context.Context, w *World) error {
@@ -86,12 +89,12 @@ func (x *waiting) start(ctx context.Context, w *World) error {
 	if _, err := w.Apply(ctx, fmt.Sprintf(neededManifest, 1), "--no-wait"); err != nil {
 		return err
 	}
-	if err := Until(ctx, 30*time.Second, func() error { return x.says(ctx, w, true, "") }); err != nil {
+	if err := Until(ctx, Patience, func() error { return x.says(ctx, w, true, "") }); err != nil {
 		return err
 	}
 	w.Say("ready %.1f s after its target was applied", time.Since(start).Seconds())
 	x.started = x.app.Status.Containers[0].Started.String()
-	return x.linkIs(ctx, w, "active")
+	return Until(ctx, Patience, func() error { return x.linkIs(ctx, w, "active") })
 }
 
 func (x *waiting) dip(ctx context.Context, w *World) error {
@@ -101,14 +104,14 @@ func (x *waiting) dip(ctx context.Context, w *World) error {
 	down := func() error {
 		return errors.Join(x.says(ctx, w, false, api.ReasonLinkDown), x.linkIs(ctx, w, "inactive"))
 	}
-	if err := Until(ctx, 20*time.Second, down); err != nil {
+	if err := Until(ctx, Patience, down); err != nil {
 		return err
 	}
 	if _, err := w.Apply(ctx, fmt.Sprintf(neededManifest, 1), "--no-wait"); err != nil {
 		return err
 	}
 	up := func() error { return errors.Join(x.says(ctx, w, true, ""), x.linkIs(ctx, w, "active")) }
-	if err := Until(ctx, 30*time.Second, up); err != nil {
+	if err := Until(ctx, Patience, up); err != nil {
 		return err
 	}
 	if s := x.app.Status.Containers[0]; s.Started.String() != x.started || s.Restarts != 0 {

@@ -97,6 +97,10 @@ func (w *World) JSON(ctx context.Context, v any, args ...string) error {
 	return nil
 }
 
+// Patience is how long a step waits for what has to come. It is no promise, and only bounds how long a step that fails takes: a step must
+// pass on a machine that is slow, busy and stalls. How soon things come is for make bench and make faults.
+const Patience = 3 * time.Minute
+
 // Until asks again and again until ok says nil, for at most a time; then its last error counts.
 func Until(ctx context.Context, atMost time.Duration, ok func() error) error {
 	for end := time.Now().Add(atMost); ; {
@@ -119,7 +123,7 @@ func (w *World) Visit(ctx context.Context, host string) (int, string, error) {
 		return 0, "", err
 	}
 	req.Host = Alias
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 20 * time.Second}).DialContext}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
@@ -158,13 +162,19 @@ func (w *World) Count(ctx context.Context, times int, hosts ...string) error {
 	return nil
 }
 
-// Restart forgets the count: redis starts from what is on its new host's disk.
-func (w *World) restartCount(ctx context.Context, host string) error {
-	n, _, err := w.Visit(ctx, host)
-	if err == nil {
-		w.visits = n
-	}
-	return err
+// settle waits until a dozen visits in a row are answered through each of some hosts, after something has changed: routers and the links of
+// web pods hear of it one after the other, and the first visit that is answered has been to one of them. It forgets the count: redis starts
+// from what is on its new host's disk.
+func (w *World) settle(ctx context.Context, hosts ...string) error {
+	return Until(ctx, Patience, func() error {
+		w.visits = -1
+		for _, host := range hosts {
+			if err := w.Count(ctx, 12, host); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // manifest reads the guestbook's manifest.
@@ -175,7 +185,7 @@ func (w *World) manifest() (string, error) {
 
 // Dig asks the DNS server of a host and gives the answers, one a line.
 func (w *World) Dig(ctx context.Context, host, name, kind string) (string, error) {
-	return w.Exec(ctx, "h1", "dig", "+short", "+time=2", "+tries=1", "@"+w.hosts[host].String(), name, kind)
+	return w.Exec(ctx, "h1", "dig", "+short", "+time=10", "+tries=2", "@"+w.hosts[host].String(), name, kind)
 }
 
 // Address gives where a host of the lab is.
