@@ -33,8 +33,8 @@ func TestChurnLeavesNothing(t *testing.T) {
 	r := newRig(t)
 	r.stop()
 	r.log = slowLog{slog.DiscardHandler}
-	r.start()
 	r.host.Looked = func() { time.Sleep(rand.N(3 * time.Millisecond)) }
+	r.start()
 	const pods = 60
 	r.master.patches <- api.Patch{Full: true, Term: 1}
 	for i := range pods {
