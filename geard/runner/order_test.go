@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,15 +102,16 @@ func TestOneWaitsForAnotherToBeReady(t *testing.T) {
 		db, web := named("db", "stays"), named("main", "stays")
 		db.Ready, web.After = &api.Check{Command: []string{"ask"}}, []api.Name{"db"}
 		h.pod(nil, web, db)
-		passes := 1
-		h.engine.ExecExit = func([]string) int { return passes }
+		var exit atomic.Int32
+		exit.Store(1)
+		h.engine.ExecExit = func([]string) int { return int(exit.Load()) }
 		ctx, cancel := context.WithCancel(t.Context())
 		main, other := h.runAs(ctx, "main"), h.runAs(ctx, "db")
 		time.Sleep(time.Minute)
 		if s := h.stateOf("main"); s.State != api.RunWaiting || !strings.Contains(s.Message, `"db"`) {
 			t.Errorf("main is %+v, want it to wait", s)
 		}
-		passes = 0
+		exit.Store(0)
 		time.Sleep(3 * time.Second)
 		if s := h.stateOf("main"); s.State != api.RunRunning {
 			t.Errorf("main is %+v, want it running", s)
