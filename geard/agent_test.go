@@ -170,7 +170,7 @@ func (r *rig) start() {
 // until waits for a condition; the time is a bound for a hang, not a measurement.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("still waiting for %s; the host:\n%s\nreport: %+v\ncalls: %q", what, r.host, r.agent.Report(), r.host.Calls())
 		}

@@ -82,19 +82,30 @@ type fixed struct{ cert tls.Certificate }
 
 func (f fixed) Certificate() (*tls.Certificate, error) { return &f.cert, nil }
 
+// twoOnAPort listens on two addresses, on the same port: one that is free at both.
+func twoOnAPort(t *testing.T) (first, second net.Listener, port uint16) {
+	t.Helper()
+	for range 20 {
+		first, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := netip.MustParseAddrPort(first.Addr().String()).Port()
+		second, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), port).String())
+		if err == nil {
+			return first, second, port
+		}
+		_ = first.Close()
+	}
+	t.Fatal("no port is free on both addresses")
+	return nil, nil, 0
+}
+
 // logCluster is a cluster whose service web has a pod on each of two hosts.
 func logCluster(t *testing.T, answer func(host string) http.HandlerFunc) (*cluster, []api.Pod) {
 	c := startCluster(t)
 	ann := c.ann()
-	first, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := netip.MustParseAddrPort(first.Addr().String()).Port()
-	second, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), port).String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	first, second, port := twoOnAPort(t)
 	c.m.cfg.AgentPort = port
 	for name, l := range map[string]net.Listener{"h1": first, "h2": second} {
 		h := c.join(name, netip.MustParseAddrPort(l.Addr().String()).Addr().String())

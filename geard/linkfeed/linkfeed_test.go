@@ -142,7 +142,7 @@ func (r *rig) get(uid api.UID) (int, api.LinkFeed, error) {
 // until waits for a condition; the time is a bound for a hang, not a measurement.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still waiting for %s", what)
 		}
@@ -174,7 +174,7 @@ func TestStream(t *testing.T) {
 
 // A stream is longer than the time for a request, and alive meanwhile.
 func TestHeartbeat(t *testing.T) {
-	r := newRig(t, func(l *limits) { l.read, l.heartbeat = time.Second, 150*time.Millisecond })
+	r := newRig(t, func(l *limits) { l.read, l.heartbeat = 4*time.Second, 500*time.Millisecond })
 	r.tell(uidA, 20001)
 	e := r.stream(uidA)
 	e.next()
