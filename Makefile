@@ -4,7 +4,7 @@ SHELL    := /bin/bash
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X gearmesh.dev/internal/version.Version=$(VERSION)"
 GEAR     := ./bin/gear
-# Tests with the tag root make network namespaces; those with the tag lab boot lab hosts.
+# Tests with the tag root make network namespaces, or take tools from the module proxy; those with the tag lab boot lab hosts.
 PACKAGES := ./api/... ./client/... ./unitgen/... ./linker/... ./dnsd/... ./router/... ./mesh/... ./geard/... ./master/... ./internal/... ./cmd/... ./contrib/...
 DEBS     := mmdebstrap debian-archive-keyring iptables nftables iproute2 conntrack docker-registry haproxy bind9-dnsutils curl procps kmod e2fsprogs systemd
 # Peers and clients of the DNS server.

@@ -32,11 +32,11 @@ const (
 func (m *Master) applyRoutes() []route {
 	body := reflect.TypeFor[applyBody]()
 	return []route{
-		{method: "POST", path: "/v1/plan", who: forPeople, audit: true, summary: "What an apply of resources would change; stores nothing",
+		{id: "planApply", method: "POST", path: "/v1/plan", who: forPeople, audit: true, summary: "What an apply of resources would change; stores nothing",
 			body: body, limit: maxApplyBody, answer: reflect.TypeFor[api.ApplyPlan](), handle: m.plan},
-		{method: "GET", path: "/v1/rebalance", who: forPeople, summary: "The next moves of pods to better hosts, or why there are none; changes nothing",
+		{id: "planRebalance", method: "GET", path: "/v1/rebalance", who: forPeople, summary: "The next moves of pods to better hosts, or why there are none; changes nothing",
 			answer: reflect.TypeFor[api.RebalancePlan](), handle: m.nextMoves},
-		{method: "POST", path: "/v1/apply", who: forPeople, audit: true, summary: "Create or replace resources in one transaction: all of them or none",
+		{id: "apply", method: "POST", path: "/v1/apply", who: forPeople, audit: true, summary: "Create or replace resources in one transaction: all of them or none",
 			body: body, limit: maxApplyBody, answer: reflect.TypeFor[api.Applied](), once: true, handle: m.once(m.apply), query: []queryParam{
 				{dryRun, dryRunDoc}, {"ifRevision", "only if none of the resources was changed or deleted after this revision of the store, such as that of a plan"}}},
 	}

@@ -189,7 +189,7 @@ func (m *Master) rotateMesh(c *call) error {
 func (m *Master) meshRoutes() []route {
 	answer := reflect.TypeFor[api.MeshKeys]()
 	return []route{
-		{method: "GET", path: "/v1/mesh", who: forPeople, summary: "Where the keys of the mesh stand", answer: answer, handle: m.meshKeys},
-		{method: "POST", path: "/v1/mesh/rotate", prompt: true, who: forPeople, audit: true, summary: "Change the key of the mesh, step by step", answer: answer, handle: m.rotateMesh},
+		{id: "getMesh", method: "GET", path: "/v1/mesh", who: forPeople, summary: "Where the keys of the mesh stand", answer: answer, handle: m.meshKeys},
+		{id: "rotateMesh", method: "POST", path: "/v1/mesh/rotate", prompt: true, who: forPeople, audit: true, summary: "Change the key of the mesh, step by step", answer: answer, handle: m.rotateMesh},
 	}
 }

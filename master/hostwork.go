@@ -16,11 +16,11 @@ import (
 // hostworkRoutes are what operators ask of one host's agent, through the master.
 func (m *Master) hostworkRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/hosts/{name}/plan", who: forPeople, summary: "What the host's agent would do now; changes nothing",
+		{id: "planHost", method: "GET", path: "/v1/hosts/{name}/plan", who: forPeople, summary: "What the host's agent would do now; changes nothing",
 			answer: reflect.TypeFor[api.HostPlan](), handle: m.hostPlan},
-		{method: "POST", path: "/v1/hosts/{name}/repair", who: forPeople, audit: true, summary: "Make the host's agent assert everything anew",
+		{id: "repairHost", method: "POST", path: "/v1/hosts/{name}/repair", who: forPeople, audit: true, summary: "Make the host's agent assert everything anew",
 			answer: reflect.TypeFor[api.Repair](), handle: m.hostRepair},
-		{method: "DELETE", path: "/v1/hosts/{name}/pods/{uid}", who: forPeople, audit: true, summary: "Remove a pod from a host that the master does not know",
+		{id: "forgetPod", method: "DELETE", path: "/v1/hosts/{name}/pods/{uid}", who: forPeople, audit: true, summary: "Remove a pod from a host that the master does not know",
 			status: http.StatusNoContent, handle: m.forgetPod},
 	}
 }

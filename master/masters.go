@@ -219,14 +219,14 @@ func (m *Master) removeSeat(c *call) error {
 // masterRoutes are the routes of the masters themselves.
 func (m *Master) masterRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/masters", who: forPeople, summary: "The masters", answer: reflect.TypeFor[api.MasterList](), handle: m.listMasters},
-		{method: "POST", path: "/v1/masters", who: forAnybody, audit: true, summary: "Become another master, with a token for it",
+		{id: "listMasters", method: "GET", path: "/v1/masters", who: forPeople, summary: "The masters", answer: reflect.TypeFor[api.MasterList](), handle: m.listMasters},
+		{id: "joinMaster", method: "POST", path: "/v1/masters", who: forAnybody, audit: true, summary: "Become another master, with a token for it",
 			body: reflect.TypeFor[api.MasterJoin](), limit: 64 << 10, status: http.StatusCreated, answer: reflect.TypeFor[api.MasterKit](), handle: m.admitMaster},
-		{method: "DELETE", path: "/v1/masters", who: forPeople, audit: true, summary: "Take back the seat of a master that never came",
+		{id: "removeSeat", method: "DELETE", path: "/v1/masters", who: forPeople, audit: true, summary: "Take back the seat of a master that never came",
 			status: http.StatusNoContent, query: []queryParam{{"peer", "its address and port"}}, handle: m.removeSeat},
-		{method: "DELETE", path: "/v1/masters/{name}", who: forPeople, audit: true, summary: "Remove a master, dead or alive",
+		{id: "removeMaster", method: "DELETE", path: "/v1/masters/{name}", who: forPeople, audit: true, summary: "Remove a master, dead or alive",
 			answer: reflect.TypeFor[api.Master](), handle: m.removeMaster},
-		{method: "POST", path: "/v1/backup", who: forPeople, audit: true, summary: "Everything of the cluster, encrypted for an age key; application/octet-stream",
-			body: reflect.TypeFor[api.BackupRequest](), handle: m.backup},
+		{id: "createBackup", method: "POST", path: "/v1/backup", who: forPeople, audit: true, summary: "Everything of the cluster, encrypted for an age key",
+			body: reflect.TypeFor[api.BackupRequest](), octets: true, handle: m.backup},
 	}
 }

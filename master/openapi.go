@@ -12,6 +12,9 @@ import (
 	"gearmesh.dev/api"
 )
 
+// No list in a body is null: one without items is [], or left out.
+func init() { huma.DefaultArrayNullable = false }
+
 // newOpenAPI opens the description of the API. The routes are decoded, checked and answered by
 // this package (huma's own decoder lets unknown fields pass), so of huma there are the adapter,
 // the schemas and the document.
@@ -34,7 +37,7 @@ func newOpenAPI(mux *http.ServeMux) huma.API {
 // operation describes a route.
 func operation(rt route, schemas huma.Registry) *huma.Operation {
 	op := &huma.Operation{
-		OperationID: operationID(rt), Method: rt.method, Path: rt.path, Summary: rt.summary,
+		OperationID: rt.id, Method: rt.method, Path: rt.path, Summary: rt.summary,
 		Tags: []string{tagOf(rt.path)}, Parameters: parameters(rt), Responses: map[string]*huma.Response{},
 	}
 	switch rt.who {
@@ -54,11 +57,21 @@ func operation(rt route, schemas huma.Registry) *huma.Operation {
 		}
 		ok.Content = content(kind, rt.answer, schemas)
 	}
+	if rt.octets {
+		ok.Content = map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
+	}
 	if rt.method == http.MethodPut && rt.who == forPeople {
 		ok.Headers = map[string]*huma.Param{"Gear-Result": {Description: "created, configured or unchanged",
 			Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"created", "configured", "unchanged"}}}}
 	}
 	op.Responses[strconv.Itoa(max(rt.status, http.StatusOK))] = ok
+	for status, what := range rt.also {
+		r := &huma.Response{Description: what}
+		if status != http.StatusNoContent {
+			r.Content = ok.Content
+		}
+		op.Responses[strconv.Itoa(status)] = r
+	}
 	op.Responses["default"] = &huma.Response{Description: "An error (RFC 9457)",
 		Content: content("application/problem+json", reflect.TypeFor[api.Error](), schemas)}
 	return op
@@ -91,18 +104,17 @@ func nameSchema() *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, MaxLength: &longest, Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"}
 }
 
-// operationID gives names such as "get-projects-services-item" for a generated client.
-func operationID(rt route) string {
-	words := []string{strings.ToLower(rt.method)}
-	for segment := range strings.SplitSeq(strings.TrimPrefix(rt.path, "/v1"), "/") {
-		if segment != "" && !strings.HasPrefix(segment, "{") {
-			words = append(words, strings.TrimSuffix(segment, ".json"))
+// nameKinds says of each kind's schema that its field kind has that one value.
+func nameKinds(schemas huma.Registry) {
+	for _, kind := range api.Kinds() {
+		schema := schemas.Map()[string(kind)]
+		if schema == nil {
+			continue // in tests of other routes
 		}
+		own := *schema.Properties["kind"]
+		own.Enum = []any{kind}
+		schema.Properties["kind"] = &own
 	}
-	if strings.HasSuffix(rt.path, "{name}") {
-		words = append(words, "item")
-	}
-	return strings.Join(words, "-")
 }
 
 // tagOf groups routes by the last kind in their path.

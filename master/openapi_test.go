@@ -16,7 +16,7 @@ func TestRouteTable(t *testing.T) {
 	var b bytes.Buffer
 	for _, r := range new(Master).routes() {
 		who := [...]string{forPeople: "people", forHost: "host", forAnybody: "anybody"}[r.who]
-		fmt.Fprintf(&b, "%-6s %-45s %-8s audit=%-5v stream=%v\n", r.method, r.path, who, r.audit, r.stream)
+		fmt.Fprintf(&b, "%-6s %-49s %-18s %-8s audit=%-5v stream=%v\n", r.method, r.path, r.id, who, r.audit, r.stream)
 	}
 	golden.Equal(t, "routes.txt", b.Bytes())
 }

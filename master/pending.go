@@ -211,8 +211,8 @@ func (m *Master) sweepPending(ctx context.Context) {
 // pendingRoutes are the routes of hosts that wait.
 func (m *Master) pendingRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/pending", prompt: true, who: forPeople, summary: "The hosts that wait for approval", answer: reflect.TypeFor[api.PendingList](), handle: m.listPending},
-		{method: "POST", path: "/v1/pending/{name}", prompt: true, who: forPeople, audit: true, summary: "Approve or reject a host that waits",
+		{id: "listPending", method: "GET", path: "/v1/pending", prompt: true, who: forPeople, summary: "The hosts that wait for approval", answer: reflect.TypeFor[api.PendingList](), handle: m.listPending},
+		{id: "decidePending", method: "POST", path: "/v1/pending/{name}", prompt: true, who: forPeople, audit: true, summary: "Approve or reject a host that waits",
 			body: reflect.TypeFor[api.Verdict](), answer: reflect.TypeFor[api.PendingHost](), handle: m.judgePending},
 	}
 }

@@ -111,10 +111,9 @@ func TestDescriptionOfTheAPI(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, r := range c.m.routes() {
-		if id := operationID(r); seen[id] {
-			t.Errorf("two operations are named %q", id)
-		} else {
-			seen[id] = true
+		if r.id == "" || seen[r.id] {
+			t.Errorf("%s %s is named %q, as another one is, or not at all", r.method, r.path, r.id)
 		}
+		seen[r.id] = true
 	}
 }

@@ -41,18 +41,21 @@ const (
 
 // route is one line of the API's table: all that is served, to whom, and what OpenAPI says of it.
 type route struct {
+	id           string // of the operation: what a generated client calls it
 	method, path string
 	who          caller
 	summary      string
-	body         reflect.Type // decoded strictly; nil for none
-	limit        int64        // of the body in bytes; maxBody when 0
-	audit        bool         // leaves a record
-	stream       bool         // NDJSON of answer
-	session      bool         // becomes a websocket (session.go)
-	once         bool         // takes an Idempotency-Key (once.go)
-	prompt       bool         // asks nothing but the store, so that its answer comes within answerTime
-	status       int          // of success; 200 when 0
-	answer       reflect.Type // nil for none
+	body         reflect.Type   // decoded strictly; nil for none
+	limit        int64          // of the body in bytes; maxBody when 0
+	audit        bool           // leaves a record
+	stream       bool           // NDJSON of answer
+	session      bool           // becomes a websocket (session.go)
+	once         bool           // takes an Idempotency-Key (once.go)
+	prompt       bool           // asks nothing but the store, so that its answer comes within answerTime
+	status       int            // of success; 200 when 0
+	also         map[int]string // further statuses of success, and what they mean
+	octets       bool           // the answer is bytes and not JSON
+	answer       reflect.Type   // nil for none
 	query        []queryParam
 	handle       func(*call) error
 }
@@ -114,6 +117,7 @@ func newRouter(routes []route, auth *authenticator, log *slog.Logger, ready func
 			r.serve(rt, w, req)
 		})
 	}
+	nameKinds(spec.OpenAPI().Components.Schemas)
 	return r, spec
 }
 

@@ -13,46 +13,46 @@ import (
 // routes is the whole API. What is not here is not served, and who is not named is refused.
 func (m *Master) routes() []route {
 	routes := []route{
-		{method: "GET", path: "/healthz", who: forAnybody, summary: "The process lives", handle: m.healthz},
-		{method: "GET", path: "/readyz", prompt: true, who: forAnybody, summary: "The store is read and answers", handle: m.readyz},
-		{method: "GET", path: "/openapi.json", who: forAnybody, summary: "This description", handle: m.openapi},
-		{method: "GET", path: "/v1/version", who: forAnybody, summary: "The master's version",
+		{id: "getHealth", method: "GET", path: "/healthz", who: forAnybody, summary: "The process lives", handle: m.healthz},
+		{id: "getReadiness", method: "GET", path: "/readyz", prompt: true, who: forAnybody, summary: "The store is read and answers", handle: m.readyz},
+		{id: "getDescription", method: "GET", path: "/openapi.json", who: forAnybody, summary: "This description", handle: m.openapi},
+		{id: "getVersion", method: "GET", path: "/v1/version", who: forAnybody, summary: "The master's version",
 			answer: reflect.TypeFor[version](), handle: m.version},
-		{method: "POST", path: "/v1/join", prompt: true, who: forAnybody, audit: true, summary: "Join the cluster with a token; 202 while a person has to approve it",
+		{id: "join", method: "POST", path: "/v1/join", prompt: true, who: forAnybody, audit: true, summary: "Join the cluster with a token",
 			body: reflect.TypeFor[api.JoinRequest](), limit: 64 << 10, status: http.StatusCreated,
-			answer: reflect.TypeFor[api.Identity](), handle: m.join},
-		{method: "POST", path: "/v1/tokens", prompt: true, who: forPeople, audit: true, summary: "Make a token that lets one host join",
+			answer: reflect.TypeFor[api.Identity](), also: map[int]string{http.StatusAccepted: "A person has to approve it: ask again"}, handle: m.join},
+		{id: "createToken", method: "POST", path: "/v1/tokens", prompt: true, who: forPeople, audit: true, summary: "Make a token that lets one host join",
 			body: reflect.TypeFor[api.TokenRequest](), status: http.StatusCreated, answer: reflect.TypeFor[api.JoinToken](), handle: m.createToken},
-		{method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
+		{id: "watch", method: "GET", path: "/v1/watch", who: forPeople, summary: "Follow changes", stream: true,
 			answer: reflect.TypeFor[watchLine](), handle: m.watch, query: []queryParam{
 				{"kinds", "some of projects,hosts,secrets,services,aliases,pods; all when left out"},
 				{"project", "only of this project"}, {"selector", selectorDoc},
 				{"revision", "changes after this revision; when left out: what is there, a sync event, then changes"}}},
-		{method: "GET", path: "/v1/events", who: forPeople, summary: "What happened, the oldest first", stream: true,
+		{id: "listEvents", method: "GET", path: "/v1/events", who: forPeople, summary: "What happened, the oldest first", stream: true,
 			answer: reflect.TypeFor[api.Event](), handle: m.listEvents, query: []queryParam{
 				{"project", "only of this project"}, {"kind", "only of resources of this kind"}, {"name", "only of resources of this name"},
 				{"service", "only of this service and its pods"}, {"since", "only what happened not longer ago, such as 10m"},
 				{"follow", "1: wait for more; an event that happens again comes again, with its new count"}}},
-		{method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
+		{id: "getLogs", method: "GET", path: "/v1/projects/{project}/logs", who: forPeople, summary: "What containers wrote, merged by time", stream: true,
 			answer: reflect.TypeFor[api.LogLine](), handle: m.logs, query: []queryParam{
 				{"service", "only of this service"}, {"pod", "only of this pod"}, {"follow", "1: wait for more"},
 				{"tail", "at most this many lines of each container from before now"}, {"since", "only lines not older than this, such as 10m"},
 				{"container", "only of this container"}, {"grep", "only lines that match a regular expression (RE2); tail counts those"},
 				{"previous", "1: of the run of each container before its newest"}, {"system", "1: of a pod, also what systemd and the kernel say of it"},
 				{"gone", "1: also of pods that are no more; every host is asked"}}},
-		{method: "GET", path: "/v1/hosts/{name}/logs", who: forPeople, summary: "The journal of a host", stream: true,
+		{id: "getHostLogs", method: "GET", path: "/v1/hosts/{name}/logs", who: forPeople, summary: "The journal of a host", stream: true,
 			answer: reflect.TypeFor[api.LogLine](), handle: m.hostLogs, query: []queryParam{{"unit", "only of this systemd unit"}, {"follow", "1: wait for more"},
 				{"tail", "at most this many lines from before now"}, {"since", "only lines not older than this, such as 10m"},
 				{"grep", "only lines that match a regular expression (RE2)"}}},
-		{method: "GET", path: "/v1/projects/{project}/pods/{name}/why", who: forPeople, summary: "Everything that explains a pod",
+		{id: "explainPod", method: "GET", path: "/v1/projects/{project}/pods/{name}/why", who: forPeople, summary: "Everything that explains a pod",
 			answer: reflect.TypeFor[api.Why](), handle: m.why},
-		{method: "GET", path: "/v1/hosts/{name}/desired", who: forHost, summary: "What the host should do, as a stream of patches", stream: true,
+		{id: "followDesired", method: "GET", path: "/v1/hosts/{name}/desired", who: forHost, summary: "What the host should do, as a stream of patches", stream: true,
 			answer: reflect.TypeFor[api.Patch](), handle: m.desired},
-		{method: "PUT", path: "/v1/hosts/{name}/report", prompt: true, who: forHost, summary: "The state of the host; renews its lease, and those of the singletons that the answer names",
+		{id: "putReport", method: "PUT", path: "/v1/hosts/{name}/report", prompt: true, who: forHost, summary: "The state of the host; renews its lease, and those of the singletons that the answer names",
 			body: reflect.TypeFor[api.HostReport](), limit: maxReport, answer: reflect.TypeFor[api.ReportAnswer](), handle: m.report},
-		{method: "PUT", path: "/v1/hosts/{name}/heartbeat/{mark}", who: forHost, summary: "What the host reported last still holds; the same as sending it again. 204 when there is nothing new to say; 409 when the report must be sent whole",
-			answer: reflect.TypeFor[api.ReportAnswer](), handle: m.heartbeat},
-		{method: "POST", path: "/v1/hosts/{name}/certificate", prompt: true, who: forHost, audit: true, summary: "A fresh certificate",
+		{id: "putHeartbeat", method: "PUT", path: "/v1/hosts/{name}/heartbeat/{mark}", who: forHost, summary: "What the host reported last still holds; the same as sending it again; 409 when the report must be sent whole",
+			answer: reflect.TypeFor[api.ReportAnswer](), also: map[int]string{http.StatusNoContent: "Nothing new to say"}, handle: m.heartbeat},
+		{id: "renewCertificate", method: "POST", path: "/v1/hosts/{name}/certificate", prompt: true, who: forHost, audit: true, summary: "A fresh certificate",
 			body: reflect.TypeFor[api.CertificateRequest](), limit: 64 << 10, answer: reflect.TypeFor[renewed](), handle: m.renew},
 	}
 	routes = append(routes, m.sessionRoutes()...)
@@ -89,21 +89,22 @@ func resourceRoutes[T any](m *Master, kind api.Kind) []route {
 	}
 	fresh := []queryParam{{"fresh", "1: as of now, over all masters; needs a quorum. Left out: as this master knows it"}}
 	base := "/v1/" + lists
+	kinds := strings.ToUpper(lists[:1]) + lists[1:]
 	var routes []route
 	if kind.InProject() {
-		routes = append(routes, route{method: "GET", path: base, who: forPeople,
+		routes = append(routes, route{id: "listAll" + kinds, method: "GET", path: base, who: forPeople,
 			summary: "List the " + lists + " of all projects", answer: many, query: append(listQuery(), fresh...), handle: list})
 		base = "/v1/projects/{project}/" + lists
 	}
 	item := base + "/{name}"
 	return append(routes,
-		route{method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: append(listQuery(), fresh...), handle: list},
-		route{method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
+		route{id: "list" + kinds, method: "GET", path: base, who: forPeople, summary: "List " + lists, answer: many, query: append(listQuery(), fresh...), handle: list},
+		route{id: "create" + string(kind), method: "POST", path: base, prompt: true, who: forPeople, audit: true, summary: "Create a " + word,
 			body: one, status: http.StatusCreated, answer: one, once: true, query: []queryParam{dry}, handle: m.once(create)},
-		route{method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},
-		route{method: "PUT", path: item, prompt: true, who: forPeople, audit: true, summary: "Create or replace a " + word,
+		route{id: "get" + string(kind), method: "GET", path: item, who: forPeople, summary: "One " + word + ", with its status", answer: one, query: fresh, handle: m.one(kind)},
+		route{id: "replace" + string(kind), method: "PUT", path: item, prompt: true, who: forPeople, audit: true, summary: "Create or replace a " + word,
 			body: one, answer: one, once: true, query: []queryParam{dry}, handle: m.once(replace)},
-		route{method: "DELETE", path: item, prompt: true, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
+		route{id: "delete" + string(kind), method: "DELETE", path: item, prompt: true, who: forPeople, audit: true, summary: "Delete a " + word, answer: one,
 			once: true, query: removal, handle: m.once(m.remove(kind))})
 }
 

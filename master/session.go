@@ -235,13 +235,13 @@ func finish(ctx context.Context, person *websocket.Conn, why error) {
 
 // sessionRoutes are the routes whose requests become sessions.
 func (m *Master) sessionRoutes() []route {
-	one := func(what, summary string, first func() ask) route {
-		return route{method: http.MethodGet, path: "/v1/projects/{project}/pods/{name}/" + what, who: forPeople, audit: true, session: true,
+	one := func(id, what, summary string, first func() ask) route {
+		return route{id: id, method: http.MethodGet, path: "/v1/projects/{project}/pods/{name}/" + what, who: forPeople, audit: true, session: true,
 			status: http.StatusSwitchingProtocols, summary: summary, handle: m.session(what, first)}
 	}
 	return []route{
-		one("exec", "Run a command in a container (a websocket)", func() ask { return &api.ExecRequest{} }),
-		one("forward", "Connect to a TCP port in a pod (a websocket)", func() ask { return &api.ForwardRequest{} }),
-		one("files", "Copy files out of a container, or into one (a websocket)", func() ask { return &api.CopyRequest{} }),
+		one("execInPod", "exec", "Run a command in a container (a websocket)", func() ask { return &api.ExecRequest{} }),
+		one("forwardToPod", "forward", "Connect to a TCP port in a pod (a websocket)", func() ask { return &api.ForwardRequest{} }),
+		one("copyFiles", "files", "Copy files out of a container, or into one (a websocket)", func() ask { return &api.CopyRequest{} }),
 	}
 }

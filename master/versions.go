@@ -17,13 +17,13 @@ import (
 // What services were before: with each change of a service's spec the one before is kept, in the same transaction.
 
 const (
-	historyPrefix = "history/" // + PROJECT/SERVICE/GENERATION: api.ServiceVersion
+	historyPrefix = "history/" // + PROJECT/SERVICE/GENERATION: api.ServiceRevision
 	// keptVersions is how many specs before the one that is wanted now are kept of a service.
 	keptVersions = 10
 )
 
 func (m *Master) historyRoutes() []route {
-	return []route{{method: "GET", path: "/v1/projects/{project}/services/{name}/history", prompt: true, who: forPeople,
+	return []route{{id: "getServiceHistory", method: "GET", path: "/v1/projects/{project}/services/{name}/history", prompt: true, who: forPeople,
 		summary: "The specs that a service has had, the newest first", answer: reflect.TypeFor[api.ServiceHistory](), handle: m.serviceHistory}}
 }
 
@@ -39,9 +39,9 @@ func (m *Master) serviceHistory(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := api.ServiceHistory{Items: []api.ServiceVersion{{Generation: generationOf(s), Spec: lasting(s)}}}
+	out := api.ServiceHistory{Items: []api.ServiceRevision{{Generation: generationOf(s), Spec: lasting(s)}}}
 	for _, it := range items {
-		var v api.ServiceVersion
+		var v api.ServiceRevision
 		if err := json.Unmarshal(it.Value, &v); err != nil {
 			return fmt.Errorf("reading %q from the store: %w", it.Key, err)
 		}
@@ -49,7 +49,7 @@ func (m *Master) serviceHistory(c *call) error {
 			out.Items = append(out.Items, v)
 		}
 	}
-	slices.SortFunc(out.Items, func(a, b api.ServiceVersion) int { return cmp.Compare(b.Generation, a.Generation) })
+	slices.SortFunc(out.Items, func(a, b api.ServiceRevision) int { return cmp.Compare(b.Generation, a.Generation) })
 	return c.answer(http.StatusOK, out)
 }
 
@@ -73,7 +73,7 @@ func keepOps(old, next *api.Service, by string) []store.Op {
 		return nil
 	}
 	at := func(g int64) string { return fmt.Sprintf("%s%010d", historyOf(old.Key()), g) }
-	v := api.ServiceVersion{Generation: g, Until: time.Now().UTC().Truncate(time.Millisecond), By: by, Spec: lasting(old)}
+	v := api.ServiceRevision{Generation: g, Until: time.Now().UTC().Truncate(time.Millisecond), By: by, Spec: lasting(old)}
 	ops := []store.Op{{Key: at(g), Value: mustJSON(v), If: store.Any}}
 	if g > keptVersions {
 		ops = append(ops, erase(at(g-keptVersions)))

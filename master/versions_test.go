@@ -13,7 +13,7 @@ import (
 
 const webPath = "/v1/projects/shop/services/web"
 
-func (u *user) history() []api.ServiceVersion {
+func (u *user) history() []api.ServiceRevision {
 	u.c.t.Helper()
 	return read[api.ServiceHistory](u.c.t, u.must("GET", webPath+"/history", nil, http.StatusOK)).Items
 }

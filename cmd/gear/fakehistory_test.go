@@ -11,7 +11,7 @@ import (
 // replaceLocked keeps what a service was before, as the master does.
 func (m *fakeMaster) replaceLocked(next *api.Service) {
 	if old, ok := m.objects[next.Key()].(*api.Service); ok {
-		v := api.ServiceVersion{Generation: old.Metadata.Generation, Until: time.Now(), By: "person:ann", Spec: old.Spec}
+		v := api.ServiceRevision{Generation: old.Metadata.Generation, Until: time.Now(), By: "person:ann", Spec: old.Spec}
 		m.past[next.Key()] = append(m.past[next.Key()], v)
 		next.Metadata.Generation = old.Metadata.Generation
 	}
@@ -28,7 +28,7 @@ func (m *fakeMaster) history(w http.ResponseWriter, r *http.Request) {
 		refuse(w, api.Errorf(api.CodeNotFound, "there is no %s", k))
 		return
 	}
-	out := append(slices.Clone(m.past[k]), api.ServiceVersion{Generation: s.Metadata.Generation, Spec: s.Spec})
+	out := append(slices.Clone(m.past[k]), api.ServiceRevision{Generation: s.Metadata.Generation, Spec: s.Spec})
 	slices.Reverse(out)
 	answer(w, api.ServiceHistory{Items: out})
 }

@@ -26,7 +26,7 @@ type fakeMaster struct {
 	mu        sync.Mutex
 	revision  int64
 	objects   map[api.Key]api.Resource
-	past      map[api.Key][]api.ServiceVersion
+	past      map[api.Key][]api.ServiceRevision
 	changed   chan struct{}
 	done      chan struct{}
 	events    []fakeEvent
@@ -43,7 +43,7 @@ type fakeEvent struct {
 const fakeToken = "secret-token"
 
 func newFakeMaster() *fakeMaster {
-	m := &fakeMaster{objects: map[api.Key]api.Resource{}, past: map[api.Key][]api.ServiceVersion{}, changed: make(chan struct{}), done: make(chan struct{})}
+	m := &fakeMaster{objects: map[api.Key]api.Resource{}, past: map[api.Key][]api.ServiceRevision{}, changed: make(chan struct{}), done: make(chan struct{})}
 	mux := http.NewServeMux()
 	for _, k := range api.Kinds() {
 		_, many := kindWords(k)

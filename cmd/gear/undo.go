@@ -105,8 +105,8 @@ Ctrl-C only stops the following. Exit status 4: not ready in time.`,
 }
 
 // before gives a service with the spec of an earlier revision. It keeps the store's revision, so that no change in between is undone too.
-func (a *app) before(ctx context.Context, c *client.Client, name string, to int64) (*api.Service, api.ServiceVersion, error) {
-	var v api.ServiceVersion
+func (a *app) before(ctx context.Context, c *client.Client, name string, to int64) (*api.Service, api.ServiceRevision, error) {
+	var v api.ServiceRevision
 	r, err := a.exact(ctx, c, api.KindService, name)
 	if err != nil {
 		return nil, v, err
@@ -124,7 +124,7 @@ func (a *app) before(ctx context.Context, c *client.Client, name string, to int6
 }
 
 // chooseVersion finds a revision, or the one before the newest.
-func chooseVersion(key api.Key, h api.ServiceHistory, to int64) (api.ServiceVersion, error) {
+func chooseVersion(key api.Key, h api.ServiceHistory, to int64) (api.ServiceRevision, error) {
 	var known []string
 	for i, v := range h.Items {
 		switch {
@@ -136,9 +136,9 @@ func chooseVersion(key api.Key, h api.ServiceHistory, to int64) (api.ServiceVers
 		known = append(known, strconv.FormatInt(v.Generation, 10))
 	}
 	if to == 0 {
-		return api.ServiceVersion{}, problem{what: fmt.Sprintf("%s has never been anything else", key), code: exitNotFound}
+		return api.ServiceRevision{}, problem{what: fmt.Sprintf("%s has never been anything else", key), code: exitNotFound}
 	}
-	return api.ServiceVersion{}, problem{what: fmt.Sprintf("%s has no revision %d", key, to), why: "kept are " + strings.Join(known, ", "), code: exitNotFound}
+	return api.ServiceRevision{}, problem{what: fmt.Sprintf("%s has no revision %d", key, to), why: "kept are " + strings.Join(known, ", "), code: exitNotFound}
 }
 
 // undo gives a service an earlier spec again, unless others change it at the same time: then it looks anew at what is before.
