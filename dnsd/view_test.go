@@ -198,6 +198,18 @@ func TestDownHostsAndRouters(t *testing.T) {
 	}
 }
 
+// TestAliasIPv6 holds that an alias leads to a router's IPv6 address as to its IPv4 address.
+func TestAliasIPv6(t *testing.T) {
+	d := shop()
+	d.Hosts[0].IPv6 = netip.MustParseAddr("2001:db8::1")
+	v := View{Zone: NewZone(d, Options{PodNet: podNet})}
+	for _, c := range []struct{ qtype, want string }{{"A", "192.0.2.1, 192.0.2.2"}, {"AAAA", "2001:db8::1"}} {
+		if got := look(t, v, "shop.example.com.", c.qtype); got != c.want {
+			t.Errorf("%s: %s, want %s", c.qtype, got, c.want)
+		}
+	}
+}
+
 func TestZoneGolden(t *testing.T) {
 	z := NewZone(shop(), Options{PodNet: podNet})
 	text := strings.Join(z.lines(), "\n") + "\n"

@@ -320,6 +320,9 @@ func (z *Zone) addAliases(d api.Directory, down func(api.Name) bool) {
 	for _, h := range d.Hosts {
 		if h.Router && h.Address.IsValid() && !down(h.Name) {
 			routers = append(routers, h.Address)
+			if h.IPv6.IsValid() {
+				routers = append(routers, h.IPv6)
+			}
 		}
 	}
 	for _, a := range d.Aliases {

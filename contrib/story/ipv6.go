@@ -18,6 +18,7 @@ func IPv6() []Step {
 		{"a pod has IPv6: it reaches a public port, and no other port of any host", func(ctx context.Context, w *World) error { return sixOut(ctx, w, n) }},
 		{"a pod whose network an older version made gets IPv6 from its agent, without a restart", func(ctx context.Context, w *World) error { return sixUpdated(ctx, w, n) }},
 		{"db has an AAAA record, its host too", sixNames},
+		{"an alias has the routers' AAAA records, and is served there", sixRouter},
 		{"a link is at ::1 as at 127.0.0.1", func(ctx context.Context, w *World) error { return sixLink(ctx, w, n) }},
 		{"egress over IPv6: refused at once and counted; a network is let through, live", func(ctx context.Context, w *World) error { return sixHeld(ctx, w, n) }},
 		{"h1 is rebooted with no agent: the same", func(ctx context.Context, w *World) error { return sixAlone(ctx, w, n) }},
@@ -49,6 +50,13 @@ spec:
   containers: [{image: "registry.lab:5000/guestbook/redis:1", command: [sh, -c, "exec sleep infinity"], stopGrace: 1s}]
   links: [{service: inner, localPort: 6379}]
   placement: {require: [{label: host, in: [h1]}]}
+---
+kind: Service
+metadata: {name: web, project: six}
+spec:
+  containers: [{image: "registry.lab:5000/guestbook/web:1", ready: {http: {port: 8080, path: /healthz}}}]
+  ports: [{name: http, port: 8080}]
+  aliases: [six.example.com]
 `
 
 // six gives the IPv6 address of a host.
@@ -159,6 +167,27 @@ func sixNames(ctx context.Context, w *World) error {
 			}
 			if strings.TrimSpace(out) != w.six("h2").String() {
 				return fmt.Errorf("%s has AAAA %q, want %s", name, out, w.six("h2"))
+			}
+		}
+		return nil
+	})
+}
+
+// sixRouter asks for an alias, and then the routers of h1 and h2 for what it stands for.
+func sixRouter(ctx context.Context, w *World) error {
+	return Until(ctx, 20*time.Second, func() error {
+		out, err := w.Dig(ctx, "h3", "six.example.com", "AAAA")
+		if err != nil {
+			return err
+		}
+		for _, host := range []string{"h1", "h2"} {
+			at := w.six(host).String()
+			if !strings.Contains(out, at) {
+				return fmt.Errorf("six.example.com has AAAA %q, and not the router's on %s", out, host)
+			}
+			answer, err := w.Exec(ctx, "h3", "curl", "-sS", "-m", "5", "--resolve", "six.example.com:80:["+at+"]", "http://six.example.com/healthz")
+			if err != nil || strings.TrimSpace(answer) != "ok" {
+				return fmt.Errorf("the router on %s answers %q over IPv6: %w", host, answer, err)
 			}
 		}
 		return nil
