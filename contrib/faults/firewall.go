@@ -13,6 +13,12 @@ import (
 // flush empties the tables of the host.
 const flush = `for t in nat filter mangle raw; do iptables -t $t -F; done; `
 
+// deleteChains empties tables and deletes their chains, in one step each: between two, an agent may have laid
+// its rules again, and chains that are in use cannot be deleted.
+func deleteChains(tables string) string {
+	return "for t in " + tables + `; do printf "*%s\n-F\n-X\nCOMMIT\n" $t | iptables-restore --noflush; done; `
+}
+
 // inPods does something in the namespace of each pod of the host.
 func inPods(do string) string {
 	return "for n in /run/netns/gear-*; do nsenter --net=$n sh -c '" + do + "'; done"
@@ -31,12 +37,12 @@ systemctl reset-failed docker gear-agent; systemctl restart docker.service; syst
 func firewalls() []neighbour {
 	return []neighbour{
 		{"flush", "iptables flushed, all tables", flush},
-		{"delete", "chains deleted", `for t in nat filter; do iptables -t $t -F; iptables -t $t -X; done; systemctl reload docker`},
+		{"delete", "chains deleted", deleteChains("nat filter") + "systemctl reload docker"},
 		{"reload", "all tables restored from a file of no rules, as firewalld does",
 			`for t in raw mangle nat filter; do printf '*%s\nCOMMIT\n' $t; done >/tmp/none; iptables-restore </tmp/none; ip6tables-restore </tmp/none`},
 		{"lock", "flushed, and the lock of iptables held for 3 s", flush + `flock /run/xtables.lock sleep 3`},
 		{"pods", "iptables flushed in the namespaces of all pods", inPods(flush)},
-		{"pods.delete", "the same, and chains deleted", inPods("for t in raw nat filter; do iptables -t $t -F; iptables -t $t -X; done")},
+		{"pods.delete", "the same, and chains deleted", inPods(deleteChains("raw nat filter"))},
 		{"docker", "dockerd restarted, which rewrites its chains", `systemctl reset-failed docker; systemctl restart docker.service`},
 	}
 }
