@@ -175,7 +175,7 @@ func sixNames(ctx context.Context, w *World) error {
 
 // sixRouter asks for an alias, and then the routers of h1 and h2 for what it stands for.
 func sixRouter(ctx context.Context, w *World) error {
-	return Until(ctx, 20*time.Second, func() error {
+	return Until(ctx, Patience, func() error {
 		out, err := w.Dig(ctx, "h3", "six.example.com", "AAAA")
 		if err != nil {
 			return err
