@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/freeport"
 )
 
 // cluster is a set of real nodes on loopback addresses of their own.
@@ -22,23 +22,23 @@ type cluster struct {
 	port uint16
 	net  byte // 127.77.net.x
 	log  *recorder
+	tune func(*Tuning) // when a test changes it
 }
 
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
-	// A port that is free now, and a network that other tests do not use.
-	l, err := net.Listen("tcp", "127.77.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return &cluster{t: t, port: uint16(l.Addr().(*net.TCPAddr).Port), net: byte(1 + rand.IntN(250)), log: &recorder{}}
+	// A port that the kernel gives to nobody, of TCP or of UDP, and a network that other tests do not use.
+	return &cluster{t: t, port: freeport.Row(t, 1), net: byte(1 + rand.IntN(250)), log: &recorder{}}
 }
 
 func (c *cluster) addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 77, c.net, byte(i)}) }
 
 func (c *cluster) config(i int) Config {
-	return Config{Name: api.Name(fmt.Sprintf("h%d", i)), Address: c.addr(i), Port: c.port, Key: []byte(strings.Repeat("k", KeyLen)),
+	tuning := LAN()
+	if c.tune != nil {
+		c.tune(&tuning)
+	}
+	return Config{Tuning: tuning, Name: api.Name(fmt.Sprintf("h%d", i)), Address: c.addr(i), Port: c.port, Key: []byte(strings.Repeat("k", KeyLen)),
 		Tags: Tags{Role: "host", Version: "1.0", API: netip.AddrPortFrom(c.addr(i), 7444)}, Logger: slog.New(c.log)}
 }
 
@@ -74,7 +74,7 @@ func (c *cluster) startAll(n int) []*Node {
 // await waits for what a node will see sooner or later.
 func (c *cluster) await(n *Node, what string, is func() bool) time.Duration {
 	c.t.Helper()
-	start, limit := time.Now(), time.After(60*time.Second)
+	start, limit := time.Now(), time.After(3*time.Minute)
 	for !is() {
 		select {
 		case <-limit:

@@ -120,7 +120,7 @@ func (b *balance) set(links ...api.BalancedLink) {
 
 func (b *balance) setDown(down func(netip.Addr) bool, links ...api.BalancedLink) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.Context(), 3*time.Minute)
 	defer cancel()
 	if err := b.Balance(ctx, links, down); err != nil {
 		b.Fatal(err)
@@ -135,7 +135,7 @@ type talk struct {
 
 // ask sends a line; the answer begins with who answers.
 func (c talk) ask() (string, error) {
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(c, "hello\n"); err != nil {
@@ -218,7 +218,7 @@ func TestLeastConnections(t *testing.T) {
 // quiet waits until HAProxy has only the one connection that is held.
 func (b *balance) quiet() {
 	b.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		for line := range strings.Lines(b.runtime("show stat")) {
 			if f := strings.Split(line, ","); len(f) > 4 && f[0] == "gear_links" && f[1] == "FRONTEND" && f[4] == "1" {
 				return
@@ -272,7 +272,7 @@ func TestBackendIsLost(t *testing.T) {
 
 // ended waits until a connection has been ended by the other side.
 func (c talk) ended() bool {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if _, err := c.ask(); err != nil {
 			return !errors.Is(err, syscall.ETIMEDOUT)
 		}
@@ -362,7 +362,7 @@ func TestBalancerStartsFromDisk(t *testing.T) {
 	if err := b.ha.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.first))
 		if err == nil {
 			c.Close()

@@ -178,7 +178,7 @@ esac
 	t.Cleanup(func() {
 		hostexec.Run(context.WithoutCancel(t.Context()), hostexec.Cmd{Argv: []string{"systemctl", "stop", net, unit}})
 	})
-	for range 300 {
+	for range 1500 {
 		if out, _ := hostexec.Run(t.Context(), hostexec.Cmd{Argv: []string{"systemctl", "is-active", unit, net}}); string(out) == "active\nactive\n" {
 			systemctl(t, "stop", net)
 			if out, _ := hostexec.Run(t.Context(), hostexec.Cmd{Argv: []string{"systemctl", "is-active", unit, net}}); string(out) != "inactive\ninactive\n" {

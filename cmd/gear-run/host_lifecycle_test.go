@@ -4,6 +4,7 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,11 +41,15 @@ func TestHostOrderOfStart(t *testing.T) {
 		return isUp(mainUnit, unitOf("db"), unitOf("schema"), unitOf("seed")) && state(t, "main").Ready
 	})
 	var order []string
-	for line := range strings.Lines(sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 --since=@%s", since)) {
-		if name, ok := strings.CutSuffix(strings.TrimSpace(line), " started"); ok && !strings.Contains(name, " ") {
-			order = append(order, name)
+	until(t, "main's word in the journal", func() bool {
+		order = nil
+		for line := range strings.Lines(sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 --since=@%s", since)) {
+			if name, ok := strings.CutSuffix(strings.TrimSpace(line), " started"); ok && !strings.Contains(name, " ") {
+				order = append(order, name)
+			}
 		}
-	}
+		return slices.Contains(order, "main")
+	})
 	if got := strings.Join(order, " "); got != "schema seed seed db main" {
 		t.Errorf("started in the order %q", got)
 	}
@@ -179,7 +184,11 @@ func TestHostNative(t *testing.T) {
 	if got := sh(t, "ip netns exec gear-%s perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(\"127.0.0.1:8080\"); print <$s>'", hostUID); !strings.HasPrefix(got, "hi 6") {
 		t.Errorf("it answers %q; want a user of its own, of systemd's 61184 to 65519", got)
 	}
-	out := sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 GEAR_CONTAINER=proxy --since=@%s", since)
+	out := ""
+	until(t, "its last word before it serves, in the journal", func() bool {
+		out = sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 GEAR_CONTAINER=proxy --since=@%s", since)
+		return strings.Contains(out, "tmp\n")
+	})
 	if !strings.Contains(out, `args: %n $HOME a "b"\`+"\n") || !strings.Contains(out, "tmp") || !strings.Contains(out, "links at /run/gearmesh/links.sock") || strings.Contains(out, "wrote") || strings.Contains(out, "saw") {
 		t.Errorf("it wrote\n%s", out)
 	}

@@ -94,7 +94,7 @@ const (
 // until waits for a condition; its absence ends the test.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 300 {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); {
 		if ok() {
 			return
 		}
@@ -159,9 +159,9 @@ func TestHostPod(t *testing.T) {
 	if left := sh(t, "docker ps -aq --filter label=dev.gearmesh.uid=%s; ls /run/netns; ls /run/gear/containers; ip -o link | grep gv || true", hostUID); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
-	if out := sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 | tail -5"); !strings.Contains(out, "bye") {
-		t.Errorf("its last words are lost: %q", out)
-	}
+	until(t, "its last words in the journal", func() bool {
+		return strings.Contains(sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 | tail -5"), "bye")
+	})
 }
 
 // survivesDockerd kills dockerd: the container and its gear-run go on.
@@ -191,8 +191,8 @@ func survivesGearRun(t *testing.T, id, pid string) {
 	supervisor := sh(t, "systemctl show -P MainPID %s", mainUnit)
 	sh(t, "kill -9 %s", supervisor)
 	until(t, "the next gear-run", func() bool {
-		now := sh(t, "systemctl show -P MainPID -P ActiveState %s", mainUnit)
-		return !strings.HasPrefix(now, supervisor) && strings.HasSuffix(now, "\nactive")
+		now := strings.Fields(sh(t, "systemctl show -P MainPID -P ActiveState %s", mainUnit))
+		return len(now) == 2 && now[0] != supervisor && now[1] == "active"
 	})
 	if got := sh(t, "docker inspect -f '{{.State.Pid}}' %s", id); got != pid {
 		t.Errorf("the container has pid %s, had %s", got, pid)
@@ -246,10 +246,7 @@ func TestHostEnds(t *testing.T) {
 	if s := state(t, "main"); s.Reason != api.ReasonExited || s.ExitCode != 7 || !strings.Contains(s.Message, "dying") {
 		t.Errorf("the state is %+v", s)
 	}
-	out := sh(t, "journalctl -q -u %s -o cat -n 200", mainUnit)
-	if !strings.Contains(out, "status=7") {
-		t.Errorf("systemd does not know the exit code:\n%s", out)
-	}
+	until(t, "systemd's word of the exit code", func() bool { return strings.Contains(sh(t, "journalctl -q -u %s -o cat -n 200", mainUnit), "status=7") })
 	until(t, "OOMKilled", func() bool { return state(t, "oom").Reason == api.ReasonOOMKilled })
 }
 

@@ -103,7 +103,7 @@ func (r *rig) rewrite(ctx context.Context, id, how string) ([]figures.Row, error
 
 // rulesAre waits until the rules are as they were.
 func (r *rig) rulesAre(ctx context.Context, want, after string) error {
-	return story.Until(ctx, 30*time.Second, func() error {
+	return story.Until(ctx, story.Patience, func() error {
 		have, err := r.ourRules(ctx)
 		if err == nil && have != want {
 			err = fmt.Errorf("after %s the rules are\n%s\nand were\n%s", after, have, want)

@@ -23,7 +23,7 @@ func (r *rig) arm(ctx context.Context, host string, point failpoint.Name, action
 // hit waits until a failpoint was hit, and gives the time at which it was: a host's clock is this machine's.
 func (r *rig) hit(ctx context.Context, host string, point failpoint.Name) (time.Time, error) {
 	var at time.Time
-	err := story.Until(ctx, 30*time.Second, func() error {
+	err := story.Until(ctx, story.Patience, func() error {
 		out, err := r.sh(ctx, host, `stat -c %.Z "$1/$2.hit"`, failpoint.Dir, string(point))
 		if err != nil {
 			return fmt.Errorf("failpoint %q was not passed: %w", point, err)
@@ -96,7 +96,7 @@ func (r *rig) killAtRemoval(ctx context.Context, point failpoint.Name) (time.Dur
 	if err != nil {
 		return 0, err
 	}
-	err = story.Until(ctx, time.Minute, func() error { return r.clean(ctx, target) })
+	err = story.Until(ctx, story.Patience, func() error { return r.clean(ctx, target) })
 	took := time.Since(at)
 	return took, errors.Join(err, r.remove(ctx, "victim"))
 }
@@ -156,7 +156,7 @@ func (r *rig) killUnit(ctx context.Context, unit string) (time.Duration, error) 
 	if err != nil {
 		return 0, err
 	}
-	err = story.Until(ctx, time.Minute, func() error {
+	err = story.Until(ctx, story.Patience, func() error {
 		_, err := r.sh(ctx, target, `p=$(systemctl show -P MainPID "$1"); [ "$p" != 0 ] && [ "$p" != "$2" ] && systemctl is-active -q "$1" && timeout 2 docker version >/dev/null`, unit, strings.TrimSpace(pid))
 		return err
 	})
@@ -178,7 +178,7 @@ func killSupervisors(ctx context.Context, r *rig) ([]figures.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = story.Until(ctx, 30*time.Second, func() error {
+		err = story.Until(ctx, story.Patience, func() error {
 			now, err := r.look(ctx)
 			if err != nil {
 				return err

@@ -61,7 +61,7 @@ func (r *rig) cutAt(ctx context.Context, point failpoint.Name) (took time.Durati
 	if bad, err = r.badUnits(ctx); err != nil {
 		return 0, 0, err
 	}
-	err = story.Until(ctx, time.Minute, func() error {
+	err = story.Until(ctx, story.Patience, func() error {
 		for _, svc := range []string{"victim", "ticker", "db"} {
 			if err := r.up(ctx, svc, target, 1); err != nil {
 				return err
@@ -136,7 +136,7 @@ func (r *rig) aloneWithoutMaster(ctx context.Context, before view) ([]figures.Ro
 	}
 	booted := time.Since(start)
 	// The database is on the target: the guestbook counts again only when it serves, through links of other hosts.
-	if err := story.Until(ctx, time.Minute, func() error { _, _, err := r.Visit(ctx, "h1"); return err }); err != nil {
+	if err := story.Until(ctx, story.Patience, func() error { _, _, err := r.Visit(ctx, "h1"); return err }); err != nil {
 		return nil, err
 	}
 	serving := time.Since(start)

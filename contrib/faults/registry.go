@@ -164,7 +164,7 @@ func (r *rig) deployTime(ctx context.Context, name string) (time.Duration, error
 // lieIsNamed waits until the pod with the false image says so, and sees that it does not run.
 func (r *rig) lieIsNamed(ctx context.Context) (string, error) {
 	said := ""
-	err := story.Until(ctx, time.Minute, func() error {
+	err := story.Until(ctx, story.Patience, func() error {
 		pods, err := r.Pods(ctx, "lie")
 		if err != nil {
 			return err

@@ -92,12 +92,28 @@ func (r *rig) one(ctx context.Context, f fault) (rows []figures.Row, err error) 
 		return append(rows, failure(f.ID, err)), errors.Join(err, r.settle(ctx))
 	}
 	settled := r.settle(ctx)
-	after, err := r.look(ctx)
+	after, err := r.calm(ctx, before)
 	if err != nil {
 		return rows, err
 	}
-	stored := story.Until(ctx, 10*time.Second, func() error { return r.storeAgrees(ctx, after) })
+	stored := story.Until(ctx, story.Patience, func() error { return r.storeAgrees(ctx, after) })
 	return append(rows, r.invariants(f.ID, before, after, broken, settled, stored)), nil
+}
+
+// calm looks at all hosts, again for a while when something there is ill or large: what the work after a fault has taken is given back, and
+// what is lost or leaked stays.
+func (r *rig) calm(ctx context.Context, before view) (now view, err error) {
+	ill := story.Until(ctx, story.Patience, func() error {
+		if now, err = r.look(ctx); err != nil {
+			return err
+		}
+		units, ports := now.healthy()
+		return errors.Join(units, ports, now.residue(), bounded(before, now), bounded(r.first, now))
+	})
+	if err == nil && ill != nil {
+		r.say("it does not come to rest: %v", ill)
+	}
+	return now, err
 }
 
 // failure is the row of a fault that did not go as it must.
@@ -153,7 +169,7 @@ func (r *rig) up(ctx context.Context, svc, host string, n int) error {
 
 // runs waits until a host runs n copies of a service.
 func (r *rig) runs(ctx context.Context, svc, host string, n int) error {
-	return story.Until(ctx, time.Minute, func() error { return r.up(ctx, svc, host, n) })
+	return story.Until(ctx, story.Patience, func() error { return r.up(ctx, svc, host, n) })
 }
 
 // remove deletes services and waits until the master has forgotten them.
@@ -164,7 +180,7 @@ func (r *rig) remove(ctx context.Context, names ...string) error {
 		}
 	}
 	for _, name := range names {
-		err := story.Until(ctx, time.Minute, func() error {
+		err := story.Until(ctx, story.Patience, func() error {
 			if _, err := r.Gear(ctx, "get", "service", name, "-p", story.Project); err == nil {
 				return fmt.Errorf("service %s is still there", name)
 			}
@@ -180,7 +196,7 @@ func (r *rig) remove(ctx context.Context, names ...string) error {
 // settle waits until the cluster is at rest: every host ready, the guestbook serving, and on no host
 // anything that is not a pod's. It is no part of what is measured.
 func (r *rig) settle(ctx context.Context) error {
-	return story.Until(ctx, time.Minute, func() error {
+	return story.Until(ctx, story.Patience, func() error {
 		for _, h := range hosts() {
 			var host api.Host
 			if err := r.JSON(ctx, &host, "get", "host", h); err != nil {

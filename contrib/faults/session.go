@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gearmesh.dev/contrib/lab"
+	"gearmesh.dev/contrib/story"
 )
 
 // pings holds one connection through a pod's link to the database, as a client's library does, and
@@ -18,7 +19,7 @@ const pings = `
 uid=$(docker ps -q -f label=dev.gearmesh.service=web -f status=running | head -1 | xargs docker inspect -f '{{index .Config.Labels "dev.gearmesh.uid"}}')
 exec nsenter --net=/run/netns/gear-$uid bash -c '
 	exec 3<>/dev/tcp/127.0.0.1/6379 || exit 1
-	while echo PING >&3 && read -r -t 20 answer <&3; do echo "$answer"; sleep 0.2; done
+	while echo PING >&3 && read -r -t 60 answer <&3; do echo "$answer"; sleep 0.2; done
 	echo "the session ended"'`
 
 // session is a connection that is open during a fault.
@@ -55,11 +56,10 @@ func (r *rig) openSession(ctx context.Context) (*session, error) {
 		// How it ended is in what it said: a session that is closed is killed.
 		_, _ = r.Lab.Exec(inner, from, []string{"sh", "-c", pings}, lab.Streams{Out: s, Err: s})
 	})
-	for range 200 {
+	for end := time.Now().Add(story.Patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if strings.Contains(s.said(), "PONG") {
 			return s, nil
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	cancel()
 	s.ended.Wait()
@@ -78,9 +78,13 @@ func (r *rig) webHost(ctx context.Context) (string, error) {
 
 // close ends the session, and tells whether it lived until now. A fault that takes a host away may end it.
 func (s *session) close() error {
-	before := s.said()
-	time.Sleep(500 * time.Millisecond)
-	after := s.said()
+	before, after := s.said(), ""
+	for end := time.Now().Add(story.Patience); ; time.Sleep(100 * time.Millisecond) {
+		after = s.said()
+		if len(s.may) > 0 || strings.Count(after, "PONG") > strings.Count(before, "PONG") || strings.Contains(after, "the session ended") || time.Now().After(end) {
+			break
+		}
+	}
 	s.cancel()
 	s.ended.Wait()
 	if len(s.may) > 0 || strings.Count(after, "PONG") > strings.Count(before, "PONG") {

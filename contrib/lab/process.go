@@ -15,7 +15,7 @@ import (
 
 // killTime is how long killed processes may take to go. A host's process 1
 // takes all of its processes with it, usually within 30 ms.
-const killTime = 20 * time.Second
+const killTime = time.Minute
 
 // process names one process for good: a pid is used again, but not with the
 // same start time (clock ticks since boot) in the same boot.

@@ -134,7 +134,7 @@ func TestHostLifeOfAPod(t *testing.T) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 300 {
+	for range 1800 {
 		if ok() {
 			return
 		}
