@@ -62,6 +62,8 @@ func (a *app) installed(s install.Step) {
 		mark = a.errPaint.red("✗")
 	case s.Waits != "":
 		mark = a.errPaint.yellow("…")
+	case s.Advice != "":
+		mark = a.errPaint.yellow("!")
 	case s.Done == "":
 		mark = a.errPaint.grey("·")
 	}

@@ -68,11 +68,11 @@ func Eject(ctx context.Context, o EjectOptions) (Report, error) {
 		return Report{}, err
 	}
 	return runSteps(ctx, e.Progress, []step{
-		{"root", e.root},
-		{"what boots the pods", e.boot},
-		{"other hosts", e.detach},
-		{"daemons", e.stop},
-		{"units", e.remove},
+		{name: "root", do: e.root},
+		{name: "what boots the pods", do: e.boot},
+		{name: "other hosts", do: e.detach},
+		{name: "daemons", do: e.stop},
+		{name: "units", do: e.remove},
 	})
 }
 

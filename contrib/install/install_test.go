@@ -28,7 +28,7 @@ func up(t *testing.T, h *fakeHost) install.Report {
 func TestUp(t *testing.T) {
 	h := newHost(t)
 	h.write("etc/docker/daemon.json", `{"log-driver": "journald", "max-concurrent-downloads": 12345678901234567890, "runtimes": {"other": {"path": "/x"}}}`, 0o600)
-	if r := up(t, h); !r.Changed() || len(r.Steps) != 10 {
+	if r := up(t, h); !r.Changed() || len(r.Steps) != 11 {
 		t.Fatalf("the first run came to %v", r.Steps)
 	}
 	for path, mode := range map[string]fs.FileMode{

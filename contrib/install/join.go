@@ -37,26 +37,27 @@ func Join(ctx context.Context, o JoinOptions) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	steps := append(i.hostSteps(systemdunits.Host()...),
-		step{"identity", func(ctx context.Context) (string, error) {
+	steps := append(i.hostSteps(o.AlsoMaster, systemdunits.Host()...),
+		step{name: "identity", do: func(ctx context.Context) (string, error) {
 			return i.identity(ctx, master, token.Pin, func(context.Context) (string, error) { return o.Token, nil })
 		}},
-		step{"agent", i.agent},
+		step{name: "agent", do: i.agent},
 	)
 	if o.AlsoMaster {
-		steps = append(steps, step{"units of a master", i.units(systemdunits.Master)},
-			step{"master", func(ctx context.Context) (string, error) { return i.furtherMaster(ctx, master, o.Token) }})
+		steps = append(steps, step{name: "units of a master", do: i.units(systemdunits.Master)},
+			step{name: "master", do: func(ctx context.Context) (string, error) { return i.furtherMaster(ctx, master, o.Token) }})
 	}
 	return runSteps(ctx, i.Progress, steps)
 }
 
 // hostSteps are the steps that need no cluster.
-func (i *installer) hostSteps(units ...string) []step {
+func (i *installer) hostSteps(master bool, units ...string) []step {
 	return []step{
-		{"prerequisites", i.check},
-		{"binaries", i.binaries},
-		{"dockerd", i.docker},
-		{"units", i.units(units...)},
+		{name: "prerequisites", do: i.check},
+		{name: "firewall", do: i.firewall(master), advises: true},
+		{name: "binaries", do: i.binaries},
+		{name: "dockerd", do: i.docker},
+		{name: "units", do: i.units(units...)},
 	}
 }
 

@@ -12,6 +12,7 @@ type Step struct {
 	Done    string // what it did, for people; empty when there was nothing to do
 	Elapsed time.Duration
 	Err     error  // why it could not be done, and what to do next
+	Advice  string // what the operator may have to do beside it; it changed nothing
 	Waits   string // for what it waits, and what to do for it: it has not ended
 }
 
@@ -22,6 +23,8 @@ func (s Step) String() string {
 		return s.Name + ": waits " + s.Waits
 	case s.Err != nil:
 		return fmt.Sprintf("%s: %v", s.Name, s.Err)
+	case s.Advice != "":
+		return s.Name + ": " + s.Advice
 	case s.Done == "":
 		return s.Name + ": nothing to do"
 	}
@@ -47,6 +50,8 @@ func (r Report) Changed() bool {
 type step struct {
 	name string
 	do   func(context.Context) (did string, err error)
+	// advises: what do gives is advice, and nothing was done.
+	advises bool
 }
 
 // runSteps does the steps in order, up to the first that cannot be done.
@@ -56,6 +61,9 @@ func runSteps(ctx context.Context, progress func(Step), steps []step) (Report, e
 		start := time.Now()
 		did, err := s.do(ctx)
 		ended := Step{Name: s.name, Done: did, Elapsed: time.Since(start), Err: err}
+		if s.advises {
+			ended.Done, ended.Advice = "", did
+		}
 		r.Steps = append(r.Steps, ended)
 		if progress != nil {
 			progress(ended)

@@ -50,13 +50,13 @@ func Up(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	u := &upper{installer: i}
-	steps := append(i.hostSteps(append(systemdunits.Host(), systemdunits.Master)...),
-		step{"certificate authority", u.authority},
-		step{"administrator", u.administrator},
-		step{"master", u.master},
-		step{"identity", u.identity},
-		step{"agent", i.agent},
-		step{"host", u.ready},
+	steps := append(i.hostSteps(true, append(systemdunits.Host(), systemdunits.Master)...),
+		step{name: "certificate authority", do: u.authority},
+		step{name: "administrator", do: u.administrator},
+		step{name: "master", do: u.master},
+		step{name: "identity", do: u.identity},
+		step{name: "agent", do: i.agent},
+		step{name: "host", do: u.ready},
 	)
 	return runSteps(ctx, i.Progress, steps)
 }

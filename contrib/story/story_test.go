@@ -34,13 +34,16 @@ func TestLabMasters(t *testing.T) {
 }
 
 // tell goes through parts of the story in a lab of the test's own.
-func tell(t *testing.T, name string, parts ...[]Step) {
+func tell(t *testing.T, name string, parts ...[]Step) { tellOn(t, name, nil, parts...) }
+
+// tellOn does so on hosts with further Debian packages.
+func tellOn(t *testing.T, name string, packages []string, parts ...[]Step) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := func(name string) string { return filepath.Join(root, "bin", name) }
-	l, err := lab.New(lab.Config{Name: labName(name), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
+	l, err := lab.New(lab.Config{Name: labName(name), Packages: packages, Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")},
 		Progress: func(s lab.Step) { t.Logf("%s %s %.1f s", s.Host, s.What, s.Elapsed.Seconds()) }})
 	if err != nil {
 		t.Fatal(err)

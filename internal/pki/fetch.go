@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -34,9 +35,17 @@ func FetchCA(ctx context.Context, addr, pin string) (*x509.Certificate, error) {
 	}
 	var unverified *tls.CertificateVerificationError
 	if !errors.As(err, &unverified) {
-		return nil, fmt.Errorf("asking %q for its CA: %w", addr, err)
+		return nil, fmt.Errorf("asking %q for its CA: %w%s", addr, err, inTheWay(err))
 	}
 	return pinned(addr, pin, unverified.UnverifiedCertificates)
+}
+
+// inTheWay says what to look at when a host is there and its port cannot be reached.
+func inTheWay(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.EHOSTUNREACH) {
+		return "; is a firewall in the way? gear up on that host says what to open"
+	}
+	return ""
 }
 
 func pinned(addr, pin string, chain []*x509.Certificate) (*x509.Certificate, error) {
