@@ -42,13 +42,13 @@ build-clock: ## build the same with a wall clock that can be stepped too into bi
 check: ## format, vet and the tests that need neither root nor a lab, in under a minute once built
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
-	go test $(PACKAGES)
+	go test -timeout 30m $(PACKAGES)
 
 .PHONY: test
 test: deps build build-failpoints ## all tests: units, real components, and the whole story in the lab (root)
 	go vet -tags root,lab,host ./...
-	go test -tags root $(PACKAGES)
-	go test -tags lab -count=1 -timeout 45m -v -run '^Test(Lab|Node)' ./contrib/...
+	go test -timeout 30m -tags root $(PACKAGES)
+	go test -tags lab -count=1 -timeout 90m -v -run '^Test(Lab|Node)' ./contrib/...
 
 .PHONY: test-node
 test-node: deps build ## the part of test about a single host: sessions, repair, eject, secrets, boot alone (root)
@@ -56,7 +56,7 @@ test-node: deps build ## the part of test about a single host: sessions, repair,
 
 .PHONY: race
 race: ## the unit tests under the race detector
-	CGO_ENABLED=1 go test -race $(PACKAGES)
+	CGO_ENABLED=1 go test -timeout 30m -race $(PACKAGES)
 
 .PHONY: golden
 golden: ## rewrite the golden files; read the diff before you commit it

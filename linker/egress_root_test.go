@@ -52,13 +52,9 @@ func TestEgress(t *testing.T) {
 			held.session(t, network, "10.127.0.1:53").expect(t, "dns", "")
 			free.session(t, network, "192.0.2.66:80").expect(t, "s", "")
 		}
-		select {
-		case r := <-said:
-			if r.Interface != "gv10" || r.From.Addr() != held.addr || r.To.Port() == 0 {
-				t.Errorf("told of %+v", r)
-			}
-		case <-time.After(patience):
-			t.Error("nobody is told of a refused packet")
+		r := told(t, said, func() { held.refused(t, "udp", "192.0.2.66:80") })
+		if r.Interface != "gv10" || r.From.Addr() != held.addr || r.To.Port() == 0 {
+			t.Errorf("told of %+v", r)
 		}
 		n := c.refusedBy(t, "gv10")
 		if n < 6 {
@@ -137,6 +133,19 @@ func (c *cluster) listen(t *testing.T) <-chan linker.Refusal {
 			t.Error(err)
 		}
 	})
-	time.Sleep(50 * time.Millisecond) // until it listens
 	return said
+}
+
+// told gives the first refusal that is told. It has more packets refused until then: who tells may not have listened at first.
+func told(t *testing.T, said <-chan linker.Refusal, refuse func()) linker.Refusal {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); refuse() {
+		select {
+		case r := <-said:
+			return r
+		case <-time.After(time.Second):
+		}
+	}
+	t.Error("nobody is told of a refused packet")
+	return linker.Refusal{}
 }

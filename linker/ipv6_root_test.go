@@ -10,7 +10,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -189,13 +188,9 @@ func TestIPv6Egress(t *testing.T) {
 			free.session(t, network, "[2001:db8::66]:80").expect(t, "s", "2001:db8::1")
 		}
 		held.session(t, "tcp", "192.0.2.66:80").expect(t, "s", "192.0.2.1")
-		select {
-		case r := <-said:
-			if r.Interface != "gv10" || r.From.Addr() != linker.IPv6(held.addr) || r.To.Port() == 0 {
-				t.Errorf("told of %+v", r)
-			}
-		case <-time.After(patience):
-			t.Error("nobody is told of a refused packet")
+		r := told(t, said, func() { held.refused(t, "udp", "[2001:db8::66]:80") })
+		if r.Interface != "gv10" || r.From.Addr() != linker.IPv6(held.addr) || r.To.Port() == 0 {
+			t.Errorf("told of %+v", r)
 		}
 		if n := c.refusedBy(t, "gv10"); n < 4 {
 			t.Errorf("%d packets counted, want 4 or more", n)

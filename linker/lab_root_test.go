@@ -252,7 +252,7 @@ func host(a net.Addr) string {
 // patience is how long a test waits for what the network shall do, and
 // silence for what it shall not do.
 const (
-	patience = 10 * time.Second
+	patience = time.Minute
 	silence  = 400 * time.Millisecond
 )
 
@@ -307,7 +307,7 @@ func (c *session) expect(t testing.TB, server, client string) {
 // ended fails the test unless the session's program hears of the end of the connection while it only waits for an answer.
 func (c *session) ended(t testing.TB) {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(10 * patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * patience)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := c.Read(c.buf[:]); !errors.Is(err, unix.ECONNABORTED) {

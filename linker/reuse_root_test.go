@@ -16,6 +16,9 @@ import (
 // probePeriod is how often the test looks for a leak.
 const probePeriod = 50 * time.Millisecond
 
+// glanceTime is how long a look may take: nobody answers some of them.
+const glanceTime = 4 * probePeriod
+
 // A pod goes and another one gets its address, while a pod with a link and a host that has not heard of it go on with old and new
 // connections: nobody ever reaches the new pod.
 func TestNoLeakWhileAddressesAreReused(t *testing.T) {
@@ -33,6 +36,8 @@ func TestNoLeakWhileAddressesAreReused(t *testing.T) {
 			}
 		}
 		found := watch(t, probes)
+		for end := time.Now().Add(patience); found.by("b0") == 0 && time.Now().Before(end); time.Sleep(probePeriod) {
+		}
 
 		// The endpoint is withdrawn, then the pod goes, then its rules, then another pod comes: the order of docs/architecture.md.
 		c.retarget(t, c.pa[0], rules, old, []api.LinkTarget{with(db, func(l *api.LinkTarget) { l.Backends = nil }), with(udp(db), func(l *api.LinkTarget) { l.Backends = nil })})
@@ -55,27 +60,39 @@ func TestNoLeakWhileAddressesAreReused(t *testing.T) {
 		}
 		c.a.session(t, "tcp", "192.0.2.2:20007").expect(t, "other", "") // it is really there
 		time.Sleep(10 * probePeriod)
-		answers := found()
+		answers := found.end()
 		if answers["other"] > 0 || answers["b0"] == 0 {
 			t.Errorf("answers by server: %v; want some by b0, who is gone, and none by other, who has its address", answers)
 		}
 	})
 }
 
-// watch calls each probe every probePeriod, until it is asked for the answers, by server.
-func watch(t *testing.T, probes []func() string) func() map[string]int {
-	var mu sync.Mutex
+// found is what probes find.
+type found struct {
+	mu      sync.Mutex
+	answers map[string]int // by server
+	end     func() map[string]int
+}
+
+func (f *found) by(server string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.answers[server]
+}
+
+// watch calls each probe every probePeriod, until it is asked to end.
+func watch(t *testing.T, probes []func() string) *found {
 	var wg sync.WaitGroup
-	answers, stop := map[string]int{}, make(chan struct{})
+	f, stop := &found{answers: map[string]int{}}, make(chan struct{})
 	for _, probe := range probes {
 		wg.Go(func() {
 			tick := time.NewTicker(probePeriod)
 			defer tick.Stop()
 			for {
 				server := probe()
-				mu.Lock()
-				answers[server]++
-				mu.Unlock()
+				f.mu.Lock()
+				f.answers[server]++
+				f.mu.Unlock()
 				select {
 				case <-stop:
 					return
@@ -86,12 +103,13 @@ func watch(t *testing.T, probes []func() string) func() map[string]int {
 	}
 	end := sync.OnceFunc(func() { close(stop); wg.Wait() })
 	t.Cleanup(end)
-	return func() map[string]int { end(); return answers }
+	f.end = func() map[string]int { end(); return f.answers }
+	return f
 }
 
 // glance asks on an open session and gives who answers; "" when nobody does at once.
 func (c *session) glance() string {
-	_ = c.SetDeadline(time.Now().Add(probePeriod)) // what cannot be set shows in the write
+	_ = c.SetDeadline(time.Now().Add(glanceTime)) // what cannot be set shows in the write
 	if _, err := fmt.Fprintln(c, "hello"); err != nil {
 		return ""
 	}
@@ -102,7 +120,7 @@ func (c *session) glance() string {
 
 // glance asks on a new session.
 func (s space) glance(network, addr string) string {
-	c, err := s.dial(network, addr, probePeriod)
+	c, err := s.dial(network, addr, glanceTime)
 	if err != nil {
 		return ""
 	}

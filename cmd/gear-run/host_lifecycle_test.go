@@ -187,7 +187,7 @@ func TestHostNative(t *testing.T) {
 	out := ""
 	until(t, "its last word before it serves, in the journal", func() bool {
 		out = sh(t, "journalctl -q -o cat GEAR_POD=web-7f3k2 GEAR_CONTAINER=proxy --since=@%s", since)
-		return strings.Contains(out, "tmp\n")
+		return strings.Contains(out+"\n", "\ntmp\n")
 	})
 	if !strings.Contains(out, `args: %n $HOME a "b"\`+"\n") || !strings.Contains(out, "tmp") || !strings.Contains(out, "links at /run/gearmesh/links.sock") || strings.Contains(out, "wrote") || strings.Contains(out, "saw") {
 		t.Errorf("it wrote\n%s", out)

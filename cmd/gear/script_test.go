@@ -18,9 +18,13 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: gear as people call it, against a master of its own for each script.
 func TestScripts(t *testing.T) {
+	deadline, _ := t.Deadline()
+	if !deadline.IsZero() {
+		deadline = deadline.Add(-time.Minute) // a script that hangs is shown
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:      "testdata/script",
-		Deadline: time.Now().Add(8 * time.Minute),
+		Deadline: deadline,
 		Setup: func(e *testscript.Env) error {
 			m := newFakeMaster()
 			e.Defer(m.stop)

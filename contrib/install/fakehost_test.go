@@ -69,7 +69,7 @@ func newHost(t *testing.T) *fakeHost {
 
 func (h *fakeHost) options() install.Options {
 	return install.Options{Root: h.root, Binaries: filepath.Join(h.root, "release"), Name: "h1", Runner: h,
-		Address: netip.MustParseAddr("127.0.0.1"), MasterPort: h.port, Patience: 20 * time.Second}
+		Address: netip.MustParseAddr("127.0.0.1"), MasterPort: h.port, Patience: 3 * time.Minute}
 }
 
 func (h *fakeHost) must(err error) {

@@ -64,7 +64,7 @@ func TestGoroutinesAreCounted(t *testing.T) {
 	for range 100 {
 		go func() { <-idle }()
 	}
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		var pid, n int
 		text, err := os.ReadFile(filepath.Join(dir, "goroutines-agent"))
 		if err != nil {

@@ -3,6 +3,7 @@ package hostexec_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -87,7 +88,7 @@ func TestRunCancelKillsTheGroup(t *testing.T) {
 }
 
 func TestRunInNetNS(t *testing.T) {
-	const name = "hostexec-test"
+	name := fmt.Sprintf("hostexec-test-%d", os.Getpid())
 	file := "/run/netns/" + name
 	if os.Geteuid() != 0 {
 		t.Fatal("this test makes a network namespace: run it as root")
