@@ -122,7 +122,13 @@ func (b *balance) setDown(down func(netip.Addr) bool, links ...api.BalancedLink)
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 3*time.Minute)
 	defer cancel()
-	if err := b.Balance(ctx, links, down); err != nil {
+	// HAProxy's master listens to nobody while it executes itself anew. The agent asks again all the time.
+	err := b.Balance(ctx, links, down)
+	for err != nil && ctx.Err() == nil {
+		time.Sleep(50 * time.Millisecond)
+		err = b.Balance(ctx, links, down)
+	}
+	if err != nil {
 		b.Fatal(err)
 	}
 }
