@@ -36,14 +36,16 @@ type Store struct {
 	// in the process of an embedded etcd share.
 	watcher clientv3.Watcher
 	prefix  string
-	close   func() error
+	// patience is how long a call may take.
+	patience time.Duration
+	close    func() error
 }
 
 var _ store.Store = (*Store)(nil)
 
 // newStore puts a client under a key prefix, so that one etcd can serve several clusters.
 func newStore(c *clientv3.Client, prefix string, closeAll func() error) *Store {
-	s := &Store{client: c, watcher: c.Watcher, prefix: prefix, close: sync.OnceValue(closeAll)}
+	s := &Store{client: c, watcher: c.Watcher, prefix: prefix, patience: requestTimeout, close: sync.OnceValue(closeAll)}
 	c.KV = namespace.NewKV(c.KV, prefix)
 	c.Watcher = namespace.NewWatcher(c.Watcher, prefix)
 	c.Lease = namespace.NewLease(c.Lease, prefix)
@@ -55,7 +57,7 @@ func (s *Store) Close() error { return s.close() }
 
 // Get implements store.Store. It is linearizable: it sees every write that was answered.
 func (s *Store) Get(ctx context.Context, key string) (store.Item, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	resp, err := s.client.Get(ctx, key)
 	if err != nil {
@@ -70,7 +72,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Item, error) {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]store.Item, int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*requestTimeout) // may be 150,000 pods
+	ctx, cancel := context.WithTimeout(ctx, 5*s.patience) // may be 150,000 pods
 	defer cancel()
 	resp, err := s.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 	if err != nil {
@@ -85,7 +87,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Item, int64, e
 
 // Txn implements store.Store.
 func (s *Store) Txn(ctx context.Context, ops ...store.Op) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	var conditions []clientv3.Cmp
 	var steps []clientv3.Op
@@ -197,7 +199,7 @@ func (s *Store) batch(prefix string, resp clientv3.WatchResponse) store.Batch {
 
 // Leader implements store.Store.
 func (s *Store) Leader(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	resp, err := s.client.Get(ctx, leaderPrefix+"/", clientv3.WithFirstCreate()...)
 	if err != nil {

@@ -29,7 +29,7 @@ func TestContractOfThreeMembers(t *testing.T) {
 	n := 0
 	storetest.Run(t, func(t *testing.T) store.Store {
 		n++
-		s := c.members[1+n%2].Under(fmt.Sprintf("/cluster%d/", n))
+		s := c.members[1+n%2].Under(fmt.Sprintf("/cluster%d/", n)).Patient()
 		t.Cleanup(func() { _ = s.Close() })
 		return s
 	})
@@ -77,6 +77,7 @@ func TestARemovedMemberEndsItself(t *testing.T) {
 func TestWithoutAQuorumNothingHangs(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
+	c.hasty = true
 	c.grow(3)
 	put(t, c.members[0], "a", "1")
 	for _, m := range c.members[1:] {
@@ -118,7 +119,7 @@ func TestAllMembersComeBackAfterAPowerCut(t *testing.T) {
 	}
 	for _, m := range back {
 		t.Cleanup(func() { _ = m.Close() })
-		if it, err := m.Get(t.Context(), "a"); err != nil || string(it.Value) != "1" {
+		if it, err := m.Patient().Get(t.Context(), "a"); err != nil || string(it.Value) != "1" {
 			t.Errorf("got %q, %v", it.Value, err)
 		}
 	}
@@ -210,6 +211,7 @@ type cluster struct {
 	port    uint16
 	dirs    []string
 	members []*etcd.Embedded
+	hasty   bool // calls are given up as soon as those of masters are
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -263,6 +265,9 @@ func (c *cluster) join(i int) {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { _ = m.Close() })
+	if !c.hasty {
+		m.Patient()
+	}
 	c.members = append(c.members, m)
 	for !m.Voter() {
 		time.Sleep(20 * time.Millisecond)

@@ -30,7 +30,7 @@ func TestContractOfAnOutsideCluster(t *testing.T) {
 	n := 0
 	storetest.Run(t, func(t *testing.T) store.Store {
 		n++
-		return dial(t, addr, fmt.Sprintf("/cluster%d/", n))
+		return dial(t, addr, fmt.Sprintf("/cluster%d/", n)).Patient()
 	})
 }
 
@@ -56,7 +56,7 @@ func TestContractOfAnOutsideClusterWithTLS(t *testing.T) {
 	n := 0
 	storetest.Run(t, func(t *testing.T) store.Store {
 		n++
-		return dialWith(t, etcd.Cluster{Endpoints: []string{url}, TLS: secure, Prefix: fmt.Sprintf("/ours%d/", n)})
+		return dialWith(t, etcd.Cluster{Endpoints: []string{url}, TLS: secure, Prefix: fmt.Sprintf("/ours%d/", n)}).Patient()
 	})
 	for name, cfg := range map[string]*tls.Config{
 		"no certificate": {MinVersion: tls.VersionTLS12, RootCAs: pki.Pool(ca.Cert)}, "no CA": {MinVersion: tls.VersionTLS12},

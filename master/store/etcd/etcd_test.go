@@ -57,6 +57,7 @@ func start(t *testing.T, dir string) *etcd.Embedded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
+	s.Patient()
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("others can read %s: %v, %v", dir, info.Mode(), err)
 	}

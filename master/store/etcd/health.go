@@ -20,7 +20,7 @@ const (
 
 // Problems implements store.Checker: the alarms that etcd has raised.
 func (s *Store) Problems(ctx context.Context) ([]store.Problem, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	resp, err := s.client.AlarmList(ctx)
 	if err != nil {
