@@ -114,6 +114,10 @@ func (f *forwarder) ask(ctx context.Context, k key) (*answer, error) {
 // answer is kept for a moment.
 func (f *forwarder) fetch(ctx context.Context, k key) (*answer, error) {
 	got, err, _ := f.flight.Do(k.String(), func() (any, error) {
+		// Whoever comes a moment after the others have had their answer does not ask anew.
+		if e, ok := f.cache.get([]byte(k.name), k.qtype, k.dnssec, k.unchecked); ok && time.Now().Before(e.until) && e.answer.rcode != dns.RcodeServerFailure {
+			return e.answer, nil
+		}
 		m, err := f.resolve(ctx, k)
 		now := time.Now()
 		if err != nil {
