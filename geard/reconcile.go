@@ -62,9 +62,27 @@ func (a *Agent) reconcile(ctx context.Context) {
 			a.begin(ctx, t, s.disk[t.UID])
 		}
 		a.tell(ctx, s)
+		a.forgetGone(s)
 		a.sayDamaged(s.disk)
 	}
 	a.condition(api.ReasonHostError, err)
+}
+
+// forgetGone drops what is remembered of pods that are gone: a pass that looked at one when its removal ended remembers it anew. Tasks
+// begin in this loop alone, so what is not wanted, not on disk and not busy stays so.
+func (a *Agent) forgetGone(s sight) {
+	wanted := make(map[api.UID]bool, len(s.want))
+	for _, p := range s.want {
+		wanted[p.Metadata.UID] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for uid, then := range s.tasks {
+		_, onDisk := s.disk[uid]
+		if now := a.pods[uid]; now != nil && !then.busy && !now.busy && !onDisk && !wanted[uid] {
+			delete(a.pods, uid)
+		}
+	}
 }
 
 // look sums up what is wanted and what there is of each pod.

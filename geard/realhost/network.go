@@ -124,8 +124,9 @@ func (h *Host) Touched(ctx context.Context, pods []api.UID) (touched []api.UID, 
 	used, unsure := map[string]bool{"": true}, 0 // the host's own is always
 	for _, uid := range pods {
 		ns := h.dirs.Namespace(uid)
-		used[ns] = true
-		switch h.links.Standing(ctx, ns) {
+		is := h.links.Standing(ctx, ns)
+		used[ns] = is != linker.Gone // a socket would keep the namespace itself
+		switch is {
 		case linker.Touched:
 			h.log.Warn("somebody else has changed the rules in a pod's namespace; they are laid anew", "uid", uid)
 			touched = append(touched, uid)
