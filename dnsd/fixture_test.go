@@ -77,8 +77,8 @@ func table() *Table {
 	return t
 }
 
-// serve runs a server on loopback until the test ends.
-func serve(t testing.TB, c Config) netip.AddrPort {
+// listen makes a server on loopback.
+func listen(t testing.TB, c Config) *Server {
 	t.Helper()
 	if c.Listen == nil {
 		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
@@ -90,6 +90,13 @@ func serve(t testing.TB, c Config) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// serve runs a server on loopback until the test ends.
+func serve(t testing.TB, c Config) netip.AddrPort {
+	t.Helper()
+	s := listen(t, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -140,11 +140,7 @@ func TestGoResolver(t *testing.T) {
 }
 
 func TestListensWhereNoAddressIsYetAndRefusesATakenOne(t *testing.T) {
-	s, err := New(Config{Source: table(), Listen: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.200:0")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.close()
+	listen(t, Config{Source: table(), Listen: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.200:0")}}).close()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -203,10 +199,7 @@ func TestTCPIsBounded(t *testing.T) {
 func TestStrangersAreLimited(t *testing.T) {
 	limits := DefaultLimits()
 	limits.StrangerRate = 10
-	s, err := New(Config{Source: table(), Limits: limits, Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := listen(t, Config{Source: table(), Limits: limits})
 	defer s.close()
 	raw, _ := new(dns.Msg).SetQuestion("web.shop.gear.internal.", dns.TypeA).Pack()
 	w, now := s.newWorker(false), time.Now()
