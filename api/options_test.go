@@ -118,9 +118,6 @@ func TestPolicyOrder(t *testing.T) {
 	if !PolicyPrivileged.Covers("") || Policy("").Covers(PolicyBaseline) || Policy("x").Covers("") || PolicyPrivileged.Covers("x") {
 		t.Error("the order of policies is wrong, or an unknown one allows something")
 	}
-	if p := PolicyPrivileged.Stricter(""); p != PolicyRestricted {
-		t.Errorf("the stricter of privileged and none is %s", p)
-	}
 	if err := Policy("root").Validate(); err == nil {
 		t.Error("an unknown policy was taken")
 	}

@@ -38,14 +38,6 @@ func (p Policy) rank() int { return slices.Index(Policies(), p.OrDefault()) }
 // Covers tells whether p allows all that q allows.
 func (p Policy) Covers(q Policy) bool { return q.rank() >= 0 && p.rank() >= q.rank() }
 
-// Stricter gives the stricter of two policies.
-func (p Policy) Stricter(q Policy) Policy {
-	if p.Covers(q) {
-		return q.OrDefault()
-	}
-	return p.OrDefault()
-}
-
 // Validate checks that the policy is known; empty is restricted.
 func (p Policy) Validate() error {
 	if p.rank() < 0 {

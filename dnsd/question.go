@@ -176,8 +176,7 @@ func (q *question) readOPT(rr []byte) bool {
 	return true
 }
 
-func (q *question) recursionDesired() bool { return q.raw[2]&bitRD != 0 }
-func (q *question) unchecked() bool        { return q.raw[3]&bitCD != 0 }
+func (q *question) unchecked() bool { return q.raw[3]&bitCD != 0 }
 
 // room gives how big a reply may be.
 func (q *question) room(tcp bool) int {

@@ -99,9 +99,6 @@ func size(d api.Directory) int {
 	return n
 }
 
-// Domain gives the domain without a final dot.
-func (z *Zone) Domain() api.Hostname { return api.Hostname(strings.TrimSuffix(z.domain, ".")) }
-
 // Refused gives the aliases that are not answered, since they lie where another's names are:
 // under the domain, an alias may be one label long, or lie under its own project's name.
 func (z *Zone) Refused() []api.AliasEntry { return slices.Clone(z.refused) }
@@ -170,8 +167,8 @@ func (z *Zone) addServers(hosts []api.HostEntry, o Options) {
 			up = append(up, t)
 		}
 	}
-	all := append(up, down...)
-	z.nodes[z.domain].servers = all[:min(len(all), 3)]
+	up = append(up, down...)
+	z.nodes[z.domain].servers = up[:min(len(up), 3)]
 }
 
 // Distances of a host.

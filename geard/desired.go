@@ -27,7 +27,6 @@ var errStaleTerm = errors.New("the patch is of an older leader's term")
 // begun on its word, links are kept with their pods (links.json), and it changes far more often.
 type memory struct {
 	path    string
-	log     *slog.Logger
 	changed loop.Kick // wakes for each change that is not on disk yet
 
 	mu      sync.Mutex
@@ -45,7 +44,7 @@ const (
 // openMemory reads what was kept. A file that cannot be read is put aside, never taken for "nothing
 // is desired": pods on disk stand by themselves, and the master's next full patch fills it again.
 func openMemory(dirs podstate.Dirs, log *slog.Logger) (*memory, error) {
-	m := &memory{path: dirs.Desired(), log: log, changed: loop.NewKick()}
+	m := &memory{path: dirs.Desired(), changed: loop.NewKick()}
 	var err error
 	m.state, err = dirs.LoadDesired()
 	switch {

@@ -59,9 +59,6 @@ func Drifted(ctx context.Context, netns string, r Rules) (bool, error) {
 // Read gives the rules of ours that a namespace has.
 func Read(ctx context.Context, netns string) (Rules, error) { return HostChoice.Read(ctx, netns) }
 
-// Remove takes away all our chains and jumps, of older versions too, and nothing else.
-func Remove(ctx context.Context, netns string) error { return HostChoice.Remove(ctx, netns) }
-
 // Apply is the function Apply with this kind of iptables.
 func (v Variant) Apply(ctx context.Context, netns string, r Rules) error {
 	for _, f := range families(r) {
@@ -155,11 +152,6 @@ func (v Variant) Read(ctx context.Context, netns string) (Rules, error) {
 		}
 	}
 	return r, nil
-}
-
-// Remove is the function Remove with this kind of iptables.
-func (v Variant) Remove(ctx context.Context, netns string) error {
-	return v.Apply(ctx, netns, Rules{})
 }
 
 // families gives the parts of r.

@@ -99,12 +99,12 @@ func TestApplyPutsThePlanAndNothingElse(t *testing.T) {
 				t.Errorf("%s: rules of others were\n%s, are\n%s", name, before, after)
 			}
 		}
-		if err := v.Remove(t.Context(), s.path); err != nil {
+		if err := v.Apply(t.Context(), s.path, linker.Rules{}); err != nil {
 			t.Fatal(err)
 		}
 		all := s.run(t, "iptables-"+string(v)+"-save") + s.run(t, "ip6tables-"+string(v)+"-save")
 		if strings.Contains(strings.ReplaceAll(all, "not -j GEAR-", ""), "GEAR-") || others() != before {
-			t.Errorf("Remove left\n%s", all)
+			t.Errorf("no rules left\n%s", all)
 		}
 	})
 }

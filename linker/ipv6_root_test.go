@@ -358,7 +358,7 @@ func TestIPv6LoopbackFromOutside(t *testing.T) {
 	local := p.hears(t, "[::1]:9000")
 	at := linker.IPv6(p.addr).String()
 	c.a.batch(t, "route del local ::1 dev lo table local", "route add ::1/128 via "+at+" dev gv10")
-	if err := c.variant.Remove(t.Context(), c.a.path); err != nil {
+	if err := c.variant.Apply(t.Context(), c.a.path, linker.Rules{}); err != nil {
 		t.Fatal(err)
 	}
 	c.a.forge(t, linker.IPv6(addr("10.127.0.1")), "[::1]:9000")

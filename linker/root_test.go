@@ -414,7 +414,7 @@ func TestMartianGuard(t *testing.T) {
 		c.a.sysctl(t, "net/ipv4/conf/eth0/route_localnet=1")
 		c.stranger.batch(t, "route del local 127.0.0.0/8 dev lo table local", "route del local 127.0.0.1 dev lo table local",
 			"route add 127.0.0.1/32 via 192.0.2.1 src 192.0.2.66")
-		if err := v.Remove(t.Context(), c.a.path); err != nil {
+		if err := v.Apply(t.Context(), c.a.path, linker.Rules{}); err != nil {
 			t.Fatal(err)
 		}
 		send := func(s space, line string) {

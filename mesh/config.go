@@ -96,14 +96,6 @@ func LAN() Tuning {
 	}
 }
 
-// WAN is the tuning for round trips up to 500 ms; failures are seen after about 10 s.
-func WAN() Tuning {
-	t := LAN()
-	t.ProbeInterval, t.ProbeTimeout = 1500*time.Millisecond, 800*time.Millisecond
-	t.SuspicionMult, t.GossipInterval, t.StreamTimeout = 5, 300*time.Millisecond, 10*time.Second
-	return t
-}
-
 func (c Config) withDefaults() Config {
 	if c.Port == 0 {
 		c.Port = DefaultPort

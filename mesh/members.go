@@ -51,12 +51,6 @@ func (n *Node) Down(host api.Name) bool { return n.view.Load().down[host] }
 // members vanished together.
 func (n *Node) Trusted() bool { return n.view.Load().trusted }
 
-// Trust tells whether gossip is to be trusted: no batch of vanished members is too big.
-func Trust(members []Member, together time.Duration) bool {
-	_, trusted := Believe(members, together)
-	return trusted
-}
-
 // Believe gives the members that are down, and whether all that vanished are among them.
 //
 // When more than half of the members known at a time vanish within the time together, it is

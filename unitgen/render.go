@@ -112,7 +112,7 @@ func (r *renderer) add(name string, p *printer) {
 // podUnit opens a file that belongs to this pod alone, with the head of its first section.
 func (r *renderer) podUnit(description string) *printer {
 	p := newFile()
-	p.comment(uidKey, string(r.pod.Metadata.UID))
+	p.comment("uid", string(r.pod.Metadata.UID))
 	p.section("Unit")
 	p.text("Description", description)
 	p.word("Documentation", documentation)

@@ -45,7 +45,6 @@ type container struct {
 
 // sight is what is on a host. The slices of uids are sorted.
 type sight struct {
-	host                                          string
 	containers                                    []container
 	namespaces, directories, runtime, units, veth []string
 	records                                       []string // ids of containers that the OCI runtime would start
@@ -88,7 +87,7 @@ func (r *rig) lookAt(ctx context.Context, host string) (sight, error) {
 
 // readSight reads what lookScript prints.
 func readSight(host, text string) (sight, error) {
-	s := sight{host: host, ports: map[string]string{}, processes: map[string]process{}}
+	s := sight{ports: map[string]string{}, processes: map[string]process{}}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 2 {

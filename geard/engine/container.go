@@ -14,14 +14,11 @@ import (
 // Container is what the engine knows of a container.
 type Container struct {
 	ID        string
-	Name      string
-	Image     string            // reference it was created from
 	Labels    map[string]string // ours and others
 	Running   bool
 	Pid       int // of its first process as the host sees it; 0 when it does not run
 	ExitCode  int
 	OOMKilled bool
-	Error     string // why the engine could not start it
 	Started   time.Time
 	Finished  time.Time
 }
@@ -50,12 +47,12 @@ func (e *Engine) Inspect(ctx context.Context, idOrName string) (Container, error
 	if err != nil {
 		return Container{}, explainContainer(err, "looking at container %q", idOrName)
 	}
-	c := Container{ID: r.ID, Name: r.Name}
+	c := Container{ID: r.ID}
 	if r.Config != nil {
-		c.Image, c.Labels = r.Config.Image, r.Config.Labels
+		c.Labels = r.Config.Labels
 	}
 	if s := r.State; s != nil {
-		c.Running, c.Pid, c.ExitCode, c.OOMKilled, c.Error = s.Running, s.Pid, s.ExitCode, s.OOMKilled, s.Error
+		c.Running, c.Pid, c.ExitCode, c.OOMKilled = s.Running, s.Pid, s.ExitCode, s.OOMKilled
 		c.Started, c.Finished = engineTime(s.StartedAt), engineTime(s.FinishedAt)
 	}
 	return c, nil
@@ -104,7 +101,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 }
 
 // ListByLabel gives all containers, running or not, that have the label (with any value when
-// value is empty). Of each only ID, Name, Image, Labels and Running are filled in.
+// value is empty). Of each only ID, Labels and Running are filled in.
 func (e *Engine) ListByLabel(ctx context.Context, label, value string) ([]Container, error) {
 	match := label
 	if value != "" {
@@ -116,11 +113,7 @@ func (e *Engine) ListByLabel(ctx context.Context, label, value string) ([]Contai
 	}
 	var out []Container
 	for _, c := range list {
-		item := Container{ID: c.ID, Image: c.Image, Labels: c.Labels, Running: c.State == container.StateRunning}
-		if len(c.Names) > 0 {
-			item.Name = c.Names[0]
-		}
-		out = append(out, item)
+		out = append(out, Container{ID: c.ID, Labels: c.Labels, Running: c.State == container.StateRunning})
 	}
 	return out, nil
 }

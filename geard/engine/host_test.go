@@ -47,7 +47,7 @@ func TestHostNoRecordNoStart(t *testing.T) {
 	if err := e.Start(t.Context(), id); err == nil || !strings.Contains(err.Error(), "no network namespace is on record") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.Image(t.Context(), "nosuch.invalid/x:1"); !errors.Is(err, engine.ErrNoImage) {
+	if _, err := e.ImageID(t.Context(), "nosuch.invalid/x:1"); !errors.Is(err, engine.ErrNoImage) {
 		t.Errorf("got %v", err)
 	}
 	if err := e.Pull(t.Context(), "127.0.0.1:1/x:1", nil); !errors.Is(err, engine.ErrRegistry) {

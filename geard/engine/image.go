@@ -12,17 +12,6 @@ import (
 	"github.com/docker/docker/api/types/image"
 )
 
-// Image is what the engine knows of an image on this host.
-type Image struct {
-	ID         string // such as sha256:3f…
-	Entrypoint []string
-	Command    []string
-	User       string
-	Labels     map[string]string // only those that start with LabelPrefix
-	Ports      []string          // such as 8080/tcp
-	Digests    []string          // repository@sha256:… as it was pulled
-}
-
 // Pull fetches an image. progress, when not nil, gets one short line for each step. The error is
 // ErrNoImage, ErrRegistry, ErrDenied or ErrDown where it is one of these.
 func (e *Engine) Pull(ctx context.Context, ref string, progress func(string)) error {
@@ -84,25 +73,9 @@ func pullError(ref string, err error) error {
 
 // ImageID gives the id of an image on this host. The error is ErrNoImage when it is not here.
 func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
-	img, err := e.Image(ctx, ref)
-	return img.ID, err
-}
-
-// Image describes an image on this host. The error is ErrNoImage when it is not here.
-func (e *Engine) Image(ctx context.Context, ref string) (Image, error) {
 	r, err := e.api.ImageInspect(ctx, ref)
 	if errdefs.IsNotFound(err) {
-		return Image{}, fmt.Errorf("image %q: %w on this host", ref, ErrNoImage)
+		return "", fmt.Errorf("image %q: %w on this host", ref, ErrNoImage)
 	}
-	if err != nil {
-		return Image{}, explain(err, "looking at image %q", ref)
-	}
-	img := Image{ID: r.ID, Digests: r.RepoDigests}
-	if r.Config == nil {
-		return img, nil
-	}
-	img.Entrypoint, img.Command, img.User = r.Config.Entrypoint, r.Config.Cmd, r.Config.User
-	img.Labels = ourLabels(r.Config.Labels)
-	img.Ports = sortedKeys(r.Config.ExposedPorts)
-	return img, nil
+	return r.ID, explain(err, "looking at image %q", ref)
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"gearmesh.dev/api"
@@ -107,24 +106,5 @@ func environment(env map[string]string) []string {
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		out = append(out, k+"="+env[k])
 	}
-	return out
-}
-
-func ourLabels(all map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range all {
-		if strings.HasPrefix(k, LabelPrefix) {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-func sortedKeys[K ~string, V any](m map[K]V) []string {
-	var out []string
-	for k := range m {
-		out = append(out, string(k))
-	}
-	slices.Sort(out)
 	return out
 }

@@ -51,7 +51,6 @@ func defaults() limits {
 // Server has the sockets of a host's pods. All its methods may be called at any time from anywhere.
 type Server struct {
 	dirs   podstate.Dirs
-	log    *slog.Logger
 	limits limits
 	http   *http.Server
 	ctx    context.Context // ends with Stop; streams live in it
@@ -68,7 +67,7 @@ type Server struct {
 func New(dirs podstate.Dirs, log *slog.Logger) *Server { return newServer(dirs, log, defaults()) }
 
 func newServer(dirs podstate.Dirs, log *slog.Logger, l limits) *Server {
-	s := &Server{dirs: dirs, log: log, limits: l, pods: map[api.UID]*pod{}}
+	s := &Server{dirs: dirs, limits: l, pods: map[api.UID]*pod{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: l.read, ReadTimeout: l.read, WriteTimeout: l.write, IdleTimeout: l.idle,
 		MaxHeaderBytes: l.heads, BaseContext: func(net.Listener) context.Context { return s.ctx }, ConnContext: withConn,

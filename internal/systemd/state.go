@@ -23,7 +23,6 @@ type Unit struct {
 type Detail struct {
 	Unit
 	MainPID   int       // 0 when nothing runs
-	Restarts  int       // by Restart=, since it was last started by hand
 	Result    string    // success, exit-code, signal, timeout, watchdog, oom-kill, ...
 	FileState string    // enabled, disabled, static, masked, ...; or empty without a file
 	Entered   time.Time // when it last became active; zero for never
@@ -65,7 +64,6 @@ func (m *Manager) Show(ctx context.Context, unit string) (Detail, error) {
 		}
 		if strings.HasSuffix(unit, ".service") {
 			d.MainPID = int(get[uint32](&p, "Service", "MainPID"))
-			d.Restarts = int(get[uint32](&p, "Service", "NRestarts"))
 			d.Result = get[string](&p, "Service", "Result")
 		}
 		return p.err

@@ -70,12 +70,12 @@ func TestForecast(t *testing.T) {
 			for i := range c.Pods {
 				c.Pods[i].Metadata.UID = api.UID(c.Pods[i].Metadata.Name)
 			}
-			before, err := json.Marshal(c.Snapshot.Pods)
+			before, err := json.Marshal(c.Pods)
 			if err != nil {
 				t.Fatal(err)
 			}
 			golden.Equal(t, "forecast-"+strings.ReplaceAll(name, " ", "-")+".txt", []byte(foretold(c, tt.change)))
-			if after, _ := json.Marshal(c.Snapshot.Pods); string(after) != string(before) {
+			if after, _ := json.Marshal(c.Pods); string(after) != string(before) {
 				t.Error("the forecast has changed the snapshot")
 			}
 		})

@@ -108,13 +108,13 @@ func TestIdentityForecasts(t *testing.T) {
 func TestAPodThatHasEndedIsARecord(t *testing.T) {
 	c := newScene(service("db", 1, volumes, identity(api.IdentityParallel)), member(0, "h1"), member(1, "h2", scaledDown))
 	want := api.PodStatus{Phase: api.PhaseGone, Message: "nothing runs of it; its volumes are kept on host h2, for when its service wants db-1 again"}
-	if got := control.PodStatus(c.Snapshot, &c.Pods[1]); got.Phase != want.Phase || got.Message != want.Message {
+	if got := control.NewView(c.Snapshot).PodStatus(&c.Pods[1]); got.Phase != want.Phase || got.Message != want.Message {
 		t.Errorf("%+v", got)
 	}
-	if got := control.HostStatus(c.Snapshot, &c.Hosts[1]); got.Pods != 0 {
+	if got := control.NewView(c.Snapshot).HostStatus(&c.Hosts[1]); got.Pods != 0 {
 		t.Errorf("its host has %d pods", got.Pods)
 	}
-	if got := control.ServiceStatus(c.Snapshot, &c.Services[0]); got.Pods != 1 || got.Reason != "" {
+	if got := control.NewView(c.Snapshot).ServiceStatus(&c.Services[0]); got.Pods != 1 || got.Reason != "" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -125,7 +125,7 @@ func TestEndpointsFollowANameThatMoved(t *testing.T) {
 	said := func(host api.Name) api.HostEndpoints {
 		return api.HostEndpoints{Host: host, Endpoints: []api.Endpoint{{Project: "shop", Service: "db", Pod: "db-0", Port: "main"}, {Project: "shop", Service: "web", Pod: "web-x"}}}
 	}
-	d := control.Directory(c.Snapshot, []api.HostEndpoints{said("h1"), said("h2")})
+	d := control.NewView(c.Snapshot).Directory([]api.HostEndpoints{said("h1"), said("h2")})
 	if h1, h2 := d.Endpoints[0].Endpoints, d.Endpoints[1].Endpoints; len(h1) != 1 || h1[0].Pod != "web-x" || len(h2) != 2 {
 		t.Errorf("h1 has %+v, h2 has %+v", h1, h2)
 	}

@@ -272,12 +272,12 @@ func (c *scene) tell() string {
 		text = "nothing to do\n"
 	}
 	for i := range c.Services {
-		if st := control.ServiceStatus(c.Snapshot, &c.Services[i]); st.Reason != "" {
+		if st := control.NewView(c.Snapshot).ServiceStatus(&c.Services[i]); st.Reason != "" {
 			text += fmt.Sprintf("status %s: %d of %d ready, %s: %s\n", c.Services[i].Key(), st.Ready, st.Pods, st.Reason, st.Message)
 		}
 	}
 	for i := range c.Hosts {
-		if st := control.HostStatus(c.Snapshot, &c.Hosts[i]); c.Hosts[i].Spec.Drain {
+		if st := control.NewView(c.Snapshot).HostStatus(&c.Hosts[i]); c.Hosts[i].Spec.Drain {
 			text += fmt.Sprintf("status %s: %s: %s\n", c.Hosts[i].Key(), st.Reason, st.Message)
 		}
 	}

@@ -20,7 +20,7 @@ func RuleChanges(start []api.Pod, without, with Forecast) []api.RuleChange {
 	out := linkChanges(was, before, after, with.End.Pods)
 	out = append(out, egressChanges(now, without.End, with.End)...)
 	out = append(out, hostPortChanges(before, after)...)
-	return append(out, aliasChanges(Directory(without.End, nil).Aliases, Directory(with.End, nil).Aliases)...)
+	return append(out, aliasChanges(NewView(without.End).Directory(nil).Aliases, NewView(with.End).Directory(nil).Aliases)...)
 }
 
 // rules is what pods mean for rules: where links on a service lead, and the ports of a host.

@@ -101,12 +101,12 @@ func TestSingletonsSayWhatTheyWaitFor(t *testing.T) {
 		"lapsed": {newScene(service("mail", 1, singleton), pod("mail", "mail-1", "h1", fenced), silentHost("h1", true)),
 			"its host h1 has not reported for 1s; its timer has ended it there, and it is started elsewhere as soon as another host has room"},
 	} {
-		if got := control.PodStatus(tc.scene.Snapshot, &tc.scene.Pods[0]); got.Message != tc.want {
+		if got := control.NewView(tc.scene.Snapshot).PodStatus(&tc.scene.Pods[0]); got.Message != tc.want {
 			t.Errorf("%s: %q", name, got.Message)
 		}
 	}
 	c := newScene(service("mail", 1, singleton), pod("mail", "mail-1", "h1", fenced, doomed))
-	if got := control.ServiceStatus(c.Snapshot, &c.Services[0]); got.Message != "pod mail-1 must end on host h1 first, since there is never a second one" {
+	if got := control.NewView(c.Snapshot).ServiceStatus(&c.Services[0]); got.Message != "pod mail-1 must end on host h1 first, since there is never a second one" {
 		t.Errorf("%q", got.Message)
 	}
 }
@@ -173,7 +173,6 @@ type lives struct {
 	hosts     map[api.Name]*life
 	noted     map[api.Name]time.Time // the last report of each host that this leader has noted
 	since     time.Time              // it leads
-	view      time.Time              // of the last plan
 	failovers int
 	who       map[api.UID]api.Name // whose place each pod has: its identity, or its service
 }

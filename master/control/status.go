@@ -9,26 +9,6 @@ import (
 	"gearmesh.dev/api"
 )
 
-// ServiceStatus gives the status of a service, for callers with one question; a View answers many
-// without indexing anew.
-func ServiceStatus(s Snapshot, svc *api.Service) api.ServiceStatus {
-	return NewView(s).ServiceStatus(svc)
-}
-
-// HostStatus gives the status of a host.
-func HostStatus(s Snapshot, h *api.Host) api.HostStatus { return NewView(s).HostStatus(h) }
-
-// PodStatus gives the status of a pod.
-func PodStatus(s Snapshot, p *api.Pod) api.PodStatus { return NewView(s).PodStatus(p) }
-
-// AliasStatus tells whether an alias is in force.
-func AliasStatus(s Snapshot, a *api.Alias) api.AliasStatus { return NewView(s).AliasStatus(a) }
-
-// Directory gives what every host should know.
-func Directory(s Snapshot, endpoints []api.HostEndpoints) api.Directory {
-	return NewView(s).Directory(endpoints)
-}
-
 // PodStatus gives the status of a pod: what its host last said, unless the pod has no host, the
 // host has not seen it, or what it said is too old to be believed.
 func (v *View) PodStatus(p *api.Pod) api.PodStatus {

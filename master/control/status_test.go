@@ -39,7 +39,7 @@ func TestHostStatus(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := control.HostStatus(tt.scene.Snapshot, &tt.scene.Hosts[0])
+			got := control.NewView(tt.scene.Snapshot).HostStatus(&tt.scene.Hosts[0])
 			if got.State != tt.state || got.Reason != tt.reason || !strings.Contains(got.Message, tt.words) {
 				t.Errorf("got %+v; want %s %s with %q", got, tt.state, tt.reason, tt.words)
 			}
@@ -78,7 +78,7 @@ func TestPodStatus(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := control.PodStatus(tt.scene.Snapshot, &tt.scene.Pods[0])
+			got := control.NewView(tt.scene.Snapshot).PodStatus(&tt.scene.Pods[0])
 			if got.Phase != tt.phase || got.Reason != tt.reason || !strings.Contains(got.Message, tt.words) {
 				t.Errorf("got %+v; want %s %s with %q", got, tt.phase, tt.reason, tt.words)
 			}
@@ -99,7 +99,7 @@ func TestWorstPodSpeaksForItsService(t *testing.T) {
 	c := newScene(service("web", 3), pod("web", "web-1", "h1", says(api.ReasonNotReady)),
 		pod("web", "web-2", "h2", says(api.ReasonImagePull)), pod("web", "web-3", "h3"))
 	want := api.ServiceStatus{Pods: 3, Ready: 1, Reason: api.ReasonImagePull, Message: "pod web-2: it says ImagePull"}
-	if diff := cmp.Diff(want, control.ServiceStatus(c.Snapshot, &c.Services[0])); diff != "" {
+	if diff := cmp.Diff(want, control.NewView(c.Snapshot).ServiceStatus(&c.Services[0])); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -136,7 +136,7 @@ func TestAliasStatus(t *testing.T) {
 			for _, f := range tt.others {
 				f(c)
 			}
-			got := control.AliasStatus(c.Snapshot, &c.Aliases[0])
+			got := control.NewView(c.Snapshot).AliasStatus(&c.Aliases[0])
 			if got.Active != (tt.reason == "") || got.Reason != tt.reason || !strings.Contains(got.Message, tt.words) || strings.Contains(got.Message, "secret") {
 				t.Errorf("got %+v; want %s with %q", got, tt.reason, tt.words)
 			}
@@ -188,7 +188,7 @@ func TestDirectory(t *testing.T) {
 		Aliases:   []api.AliasEntry{{Host: "shop.example.com", Project: "shop", Service: "web", Port: "main"}},
 		Endpoints: []api.HostEndpoints{{Host: "h1", Seq: 4, Endpoints: []api.Endpoint{end("web-1")}}},
 	}
-	if diff := cmp.Diff(want, control.Directory(c.Snapshot, given), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(want, control.NewView(c.Snapshot).Directory(given), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
 		t.Error(diff)
 	}
 	if len(given[1].Endpoints) != 2 {

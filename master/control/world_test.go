@@ -272,7 +272,7 @@ func (w *world) checkRest() {
 	s := w.snapshot()
 	for i := range s.Services {
 		svc := &s.Services[i]
-		c, st := w.countOf(svc), control.ServiceStatus(s, svc)
+		c, st := w.countOf(svc), control.NewView(s).ServiceStatus(svc)
 		if want := *svc.Spec.Replicas; c.live != want || c.ready != want || c.leaving != 0 || st.Reason != "" || st.Ready != want {
 			w.t.Errorf("%s rests with %+v, %d are wanted; status %+v", svc.Key(), c, want, st)
 		}
@@ -281,7 +281,7 @@ func (w *world) checkRest() {
 		}
 	}
 	for i := range s.Hosts {
-		if st := control.HostStatus(s, &s.Hosts[i]); st.State != api.HostReady || s.Hosts[i].Metadata.Deleting {
+		if st := control.NewView(s).HostStatus(&s.Hosts[i]); st.State != api.HostReady || s.Hosts[i].Metadata.Deleting {
 			w.t.Errorf("%s rests as %+v", s.Hosts[i].Key(), st)
 		}
 	}

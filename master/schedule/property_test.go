@@ -198,7 +198,7 @@ func TestPlaceKeepsEveryConstraint(t *testing.T) {
 			r := drawRequest(t, s.services)
 			d := c.Place(r)
 			s.check(t, r, d)
-			if fresh := schedule.Place(r, shuffled(t, s.hosts), shuffled(t, s.pods), shuffled(t, s.services)); !gocmp.Equal(d, fresh) {
+			if fresh := schedule.NewCluster(shuffled(t, s.hosts), shuffled(t, s.pods), shuffled(t, s.services)).Place(r); !gocmp.Equal(d, fresh) {
 				t.Fatalf("a fresh cluster decides otherwise:\n%s", gocmp.Diff(d, fresh))
 			}
 			if d.Host != "" {

@@ -65,8 +65,3 @@ func holds(r api.Requirement, value string) bool {
 	}
 	return !slices.Contains(r.NotIn, value)
 }
-
-// Place decides where one pod goes, for callers that have but one.
-func Place(r Request, hosts []api.Host, pods []api.Pod, services []api.Service) api.Decision {
-	return NewCluster(hosts, pods, services).Place(r)
-}

@@ -111,7 +111,7 @@ func TestPlace(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, schedule.Place(tt.request, tt.hosts, tt.pods, nil), cmpopts.IgnoreFields(api.Decision{}, "Others")); diff != "" {
+			if diff := cmp.Diff(tt.want, schedule.NewCluster(tt.hosts, tt.pods, nil).Place(tt.request), cmpopts.IgnoreFields(api.Decision{}, "Others")); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -131,11 +131,11 @@ func TestOthers(t *testing.T) {
 	}
 	request := schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}
 	want := []api.HostScore{{Host: "h1", Score: 750}, {Host: "h4", Score: 750}, {Host: "h3", Score: 500}}
-	d := schedule.Place(request, hosts, pods, nil)
+	d := schedule.NewCluster(hosts, pods, nil).Place(request)
 	if diff := cmp.Diff(want, d.Others); d.Host != "h2" || diff != "" {
 		t.Errorf("on %s; %s", d.Host, diff)
 	}
-	d = schedule.Place(request, slices.Delete(slices.Clone(hosts), 1, 5), pods, nil)
+	d = schedule.NewCluster(slices.Delete(slices.Clone(hosts), 1, 5), pods, nil).Place(request)
 	if diff := cmp.Diff([]api.HostScore(nil), d.Others); d.Host != "h0" || diff != "" {
 		t.Errorf("where h5 is full, on %s; %s", d.Host, diff)
 	}
@@ -147,7 +147,7 @@ func TestDeletedPodsTakeRoomButNotPartInTheSpread(t *testing.T) {
 	gone := pod("web", "b", api.Resources{CPU: 3500})
 	gone.Metadata.Deleting, gone.Status.Phase = true, api.PhaseGone
 	hosts := []api.Host{host("a", nil), host("b", nil)}
-	got := schedule.Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}}, hosts, []api.Pod{leaving, gone}, nil)
+	got := schedule.NewCluster(hosts, []api.Pod{leaving, gone}, nil).Place(schedule.Request{Project: "p", Service: "web", Need: api.Resources{CPU: 1000}})
 	if got.Host != "b" || got.Rejected[api.ReasonCPU] != 1 {
 		t.Errorf("got %+v; want host b, and a without room", got)
 	}

@@ -19,7 +19,6 @@ type Member struct {
 	Name    string // empty until it has started
 	Peer    string // where the others reach it
 	Learner bool   // it is catching up and has no vote yet
-	Self    bool
 }
 
 // Cluster is a store that is kept by processes such as this one, and that others can join.

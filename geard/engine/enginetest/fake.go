@@ -135,7 +135,7 @@ func (f *Fake) Create(_ context.Context, s engine.Spec) (string, error) {
 	}
 	f.nextID++
 	id := fmt.Sprintf("%064x", f.nextID)
-	c := &container{spec: s, Container: engine.Container{ID: id, Name: "/" + s.Name, Image: s.Image, Labels: s.Labels}}
+	c := &container{spec: s, Container: engine.Container{ID: id, Labels: s.Labels}}
 	if words := append(slices.Clone(s.Command), s.Args...); len(words) > 0 {
 		c.program = f.Programs[words[len(words)-1]]
 	}

@@ -23,7 +23,7 @@ const memberTime = 5 * time.Second
 func (e *Embedded) Members(context.Context) ([]store.Member, error) {
 	var out []store.Member
 	for _, m := range e.server.Server.Cluster().Members() {
-		out = append(out, store.Member{Name: m.Name, Peer: hostOf(m.PeerURLs), Learner: m.IsLearner, Self: m.ID == e.server.Server.MemberID()})
+		out = append(out, store.Member{Name: m.Name, Peer: hostOf(m.PeerURLs), Learner: m.IsLearner})
 	}
 	return out, nil
 }
