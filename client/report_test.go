@@ -16,7 +16,7 @@ import (
 
 // TestAReportThatSaysTheSameIsAHeartbeat: by the mark of the last one, until a master wants it whole.
 func TestAReportThatSaysTheSameIsAHeartbeat(t *testing.T) {
-	var beats http.HandlerFunc = says(204, "")
+	beats := says(204, "")
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.RequestURI, "/heartbeat/m1") {
 			beats(w, r)

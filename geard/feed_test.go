@@ -23,7 +23,7 @@ func (r *rig) readLinks(uid api.UID) (<-chan api.LinkFeed, error) {
 	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", r.dirs.LinksSocket(uid))
 	}}}
-	resp, err := c.Get("http://links/v1/links/stream")
+	resp, err := c.Get("http://links/v1/links/stream") //nolint:bodyclose // what reads the stream closes it
 	if err != nil {
 		return nil, err
 	}

@@ -134,8 +134,12 @@ func (c HostConfig) checkEgress() error {
 	taken := map[string]bool{}
 	for _, p := range c.held() {
 		e := p.Egress
-		if _, err := checkIface(e.Interface); err != nil || strings.HasSuffix(e.Interface, "+") {
-			return fmt.Errorf("egress of pod %s: %w", p.Address, cmp.Or(err, error(errors.New("one interface is needed, not a pattern"))))
+		_, err := checkIface(e.Interface)
+		if err == nil && strings.HasSuffix(e.Interface, "+") {
+			err = errors.New("one interface is needed, not a pattern")
+		}
+		if err != nil {
+			return fmt.Errorf("egress of pod %s: %w", p.Address, err)
 		}
 		if taken[e.Interface] {
 			return fmt.Errorf("egress of pod %s: interface %q is another pod's", p.Address, e.Interface)

@@ -30,7 +30,8 @@ func TestEgressPlanIgnoresOrder(t *testing.T) {
 	c := heldConfig()
 	allow := c.Pods[0].Egress.Allow
 	slices.Reverse(allow)
-	c.Pods[0].Egress.Allow = append(allow, allow[0])
+	allow = append(allow, allow[0])
+	c.Pods[0].Egress.Allow = allow
 	slices.Reverse(c.Pods)
 	if got, err := linker.HostPlan(c); err != nil || !got.Equal(want) {
 		t.Fatalf("got %v\n%s, want\n%s", err, got, want)

@@ -189,7 +189,7 @@ func inNamespace(path string, f func() error) error {
 		runtime.LockOSThread() // never unlocked: no other goroutine shall run there
 		ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
-			defer unix.Close(ns)
+			defer func() { _ = unix.Close(ns) }()
 			err = unix.Setns(ns, unix.CLONE_NEWNET)
 		}
 		if err == nil {

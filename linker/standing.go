@@ -88,14 +88,14 @@ func (w *Writer) in(ctx context.Context, netns string, f func(*space, *line) err
 
 // inside does nothing in a space that is closed by now.
 func (w *Writer) inside(s *space, f func(*space, *line) error) (done bool, err error) {
-	buf := w.buffers.Get().([]byte)
+	buf := w.buffers.Get().(*[lineBuffer]byte)
 	defer w.buffers.Put(buf)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sockets) == 0 {
 		return false, nil
 	}
-	l := &line{s.sockets[lineSocket], buf}
+	l := &line{s.sockets[lineSocket], buf[:]}
 	if err := l.clear(); err != nil {
 		return true, err
 	}

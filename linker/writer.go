@@ -26,7 +26,7 @@ type Writer struct {
 
 // NewWriter gives a Writer for a kind of iptables. Whether it can write itself is tried at the first need.
 func NewWriter(v Variant) *Writer {
-	return &Writer{variant: v, spaces: map[string]*space{}, buffers: sync.Pool{New: func() any { return make([]byte, lineBuffer) }}}
+	return &Writer{variant: v, spaces: map[string]*space{}, buffers: sync.Pool{New: func() any { return new([lineBuffer]byte) }}}
 }
 
 // Apply is Variant.Apply. After a change it looks again, since it knows of no other change that came between.

@@ -41,11 +41,9 @@ func (c *cache) put(t *testing.T, key string, v any) {
 // TestALineIsThePatch: what is put together from parts reads as the whole, whatever a directory has.
 func TestALineIsThePatch(t *testing.T) {
 	var d api.Directory
-	for v := reflect.ValueOf(&d).Elem(); v.NumField() > 0; {
-		for i := range v.NumField() {
-			v.Field(i).Set(reflect.MakeSlice(v.Field(i).Type(), 1, 1))
-		}
-		break
+	v := reflect.ValueOf(&d).Elem()
+	for i := range v.NumField() {
+		v.Field(i).Set(reflect.MakeSlice(v.Field(i).Type(), 1, 1))
 	}
 	d.Hosts[0].Name = "h1"
 	pod := api.Pod{}

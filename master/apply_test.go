@@ -384,7 +384,7 @@ func TestAnApplyThatWasInterrupted(t *testing.T) {
 			body := applyOf(project("shop"), idle("shop", "web", "web:1"))
 			ctx, cancel := context.WithCancel(t.Context())
 			s.cut.Store(&cancel)
-			if resp, err := ann.request(ctx, http.Header{onceHeader: {"k"}}, "POST", "/v1/apply", mustJSON(body)); !errors.Is(err, context.Canceled) {
+			if resp, err := ann.request(ctx, http.Header{onceHeader: {"k"}}, "POST", "/v1/apply", mustJSON(body)); !errors.Is(err, context.Canceled) { //nolint:bodyclose // there is no response
 				t.Fatalf("got %v, %v", resp, err)
 			}
 			c.until("the end of the first request", func() bool { return strings.Contains(c.log.String(), `route="POST /v1/apply"`) })

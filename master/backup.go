@@ -94,19 +94,25 @@ const restoredTerms = 1 << 40
 // Restore fills an empty store with the items of a backup. The terms of its leaders will be above all that hosts
 // have seen. It gives how many keys there were.
 func Restore(ctx context.Context, s store.Store, from *backup.Reader) (int, error) {
-	if had, _, err := s.List(ctx, ""); err != nil || len(had) > 0 {
-		return 0, errors.Join(err, fmt.Errorf("the store is not empty: it has %d keys", len(had)))
+	had, _, err := s.List(ctx, "")
+	if err != nil {
+		return 0, fmt.Errorf("looking whether the store is empty: %w", err)
+	}
+	if len(had) > 0 {
+		return 0, fmt.Errorf("the store is not empty: it has %d keys", len(had))
 	}
 	base := int64(0)
 	var ops []store.Op
 	n := 0
 	for {
 		it, err := from.Next()
-		if err != nil && !errors.Is(err, io.EOF) {
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
 			return n, err
 		}
 		switch {
-		case err != nil:
+		case last:
+			ops = append(ops, store.Op{Key: termBaseKey, Value: mustJSON(base + from.Header.Revision + restoredTerms), If: store.Absent})
 		case it.Key == termBaseKey:
 			if err := json.Unmarshal(it.Value, &base); err != nil {
 				return n, fmt.Errorf("reading %q of the backup: %w", it.Key, err)
@@ -115,10 +121,6 @@ func Restore(ctx context.Context, s store.Store, from *backup.Reader) (int, erro
 		case !notKept(it.Key):
 			n++
 			ops = append(ops, store.Op{Key: it.Key, Value: it.Value, If: store.Absent})
-		}
-		last := err != nil
-		if last {
-			ops = append(ops, store.Op{Key: termBaseKey, Value: mustJSON(base + from.Header.Revision + restoredTerms), If: store.Absent})
 		}
 		if last || len(ops) == maxBatch {
 			if _, err := s.Txn(ctx, ops...); err != nil {

@@ -162,7 +162,7 @@ func (m *Master) Run(ctx context.Context) error {
 	group.Go(func() error { m.leadAgain(ctx); return nil })
 	group.Go(func() error { m.tellStatuses(ctx); return nil })
 	group.Go(func() error { m.refresh(ctx); return nil })
-	group.Go(func() error { return m.introduce(ctx) })
+	group.Go(func() error { m.introduce(ctx); return nil })
 	group.Go(func() error { return m.serve(ctx, listener) })
 	m.log.Info("the master serves its API", "address", listener.Addr().String())
 	return group.Wait()

@@ -32,27 +32,23 @@ func (c *cache) mastersLocked() []api.MasterEntry {
 }
 
 // introduce writes where this master is reached, for hosts and clients, unless that is known.
-func (m *Master) introduce(ctx context.Context) error {
+func (m *Master) introduce(ctx context.Context) {
 	name, rec := api.Name(m.cfg.Name), masterRecord{Address: m.cfg.Address, Version: m.cfg.Version}
 	if !rec.Address.IsValid() || name.Validate() != nil {
-		return nil // one that nobody else has to find
+		return // one that nobody else has to find
 	}
-	for ctx.Err() == nil {
-		if m.cache.wait(ctx, 0) != nil {
-			return nil
-		}
+	for m.cache.wait(ctx, 0) == nil {
 		m.cache.mu.RLock()
 		was := m.cache.masters[name]
 		m.cache.mu.RUnlock()
 		if was == rec {
-			return nil
+			return
 		}
-		if _, err := m.txn(ctx, store.Op{Key: masterPrefix + string(name), Value: mustJSON(rec), If: store.Any}); err == nil {
-			return nil
+		_, err := m.txn(ctx, store.Op{Key: masterPrefix + string(name), Value: mustJSON(rec), If: store.Any})
+		if err == nil || !loop.Sleep(ctx, time.Second) {
+			return
 		}
-		loop.Sleep(ctx, time.Second)
 	}
-	return nil
 }
 
 // listMasters answers GET /v1/masters.
@@ -189,7 +185,8 @@ func (m *Master) removeMaster(c *call) error {
 	known := m.cache.isMaster(name)
 	if m.cluster != nil {
 		err := m.cluster.Remove(c.Context(), string(name))
-		if err != nil && !(known && errors.Is(err, store.ErrNotFound)) {
+		gone := known && errors.Is(err, store.ErrNotFound) // its record is what is left of it
+		if err != nil && !gone {
 			return masterProblem(err)
 		}
 	} else if !known {

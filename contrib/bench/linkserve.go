@@ -47,7 +47,7 @@ func serveAt(at netip.AddrPort) (netip.AddrPort, error) {
 				continue // EINTR, or the client is gone already
 			}
 			_ = serveOne(c, buf) // the client sees what went wrong
-			unix.Close(c)
+			_ = unix.Close(c)
 		}
 	}()
 	return netip.AddrPortFrom(at.Addr(), uint16(own.(*unix.SockaddrInet4).Port)), nil

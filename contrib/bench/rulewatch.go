@@ -74,12 +74,12 @@ func newRuleWatch() (*ruleWatch, error) {
 	return &ruleWatch{epoll: fd}, err
 }
 
-func (w *ruleWatch) close() error {
+func (w *ruleWatch) close() {
 	w.rulesIn.close()
 	for _, s := range w.events {
 		s.Close()
 	}
-	return unix.Close(w.epoll)
+	_ = unix.Close(w.epoll)
 }
 
 // add watches the namespace behind a file.

@@ -73,28 +73,32 @@ type document struct {
 	} `json:"metadata"`
 }
 
+// answer is what a master said.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // call asks one master.
 func (c *registers) call(ctx context.Context, method string, at netip.Addr, path string, body any) (document, int, error) {
 	var d document
-	resp, answer, err := c.ask(ctx, method, at, path, "", body)
-	if err != nil {
-		return d, 0, err
+	a, err := c.ask(ctx, method, at, path, "", body)
+	if err == nil && a.status/100 == 2 {
+		err = json.Unmarshal(a.body, &d)
 	}
-	if resp.StatusCode/100 == 2 {
-		err = json.Unmarshal(answer, &d)
-	}
-	return d, resp.StatusCode, err
+	return d, a.status, err
 }
 
 // ask sends a request, with an idempotency key when it is not empty, to one master, and gives the whole answer.
-func (c *registers) ask(ctx context.Context, method string, at netip.Addr, path, key string, body any) (*http.Response, []byte, error) {
+func (c *registers) ask(ctx context.Context, method string, at netip.Addr, path, key string, body any) (answer, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+netip.AddrPortFrom(at, 7443).String()+path, bytes.NewReader(data))
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	if body == nil {
 		req.Body, req.ContentLength = http.NoBody, 0
@@ -105,11 +109,11 @@ func (c *registers) ask(ctx context.Context, method string, at netip.Addr, path,
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	return resp, answer, err
+	text, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, header: resp.Header, body: text}, err
 }
 
 // work writes and reads until ctx ends, each time through a master at random.

@@ -25,7 +25,7 @@ func steps() []step {
 // stepClocks steps the wall clocks of Gearmesh's processes. A host of a lab has the machine's clock, and no namespace has one of its own
 // (time_namespaces(7)), so the programs are built to read a step from a file (contrib/clockstep).
 func stepClocks(ctx context.Context, r *rig) ([]figures.Row, error) {
-	if _, err := r.sh(ctx, target, `grep -q /run/clock-step /usr/local/bin/geard`); err != nil {
+	if _, none := r.sh(ctx, target, `grep -q /run/clock-step /usr/local/bin/geard`); none != nil {
 		return []figures.Row{failure("F19.clock", fmt.Errorf("geard has no clock that can be stepped: make faults builds one"))}, nil
 	}
 	for _, h := range hosts() {

@@ -80,14 +80,14 @@ func wrongTokens(ctx context.Context, r *rig) ([]figures.Row, error) {
 
 // judge gives the rows.
 func (g *guest) judge(ctx context.Context, list []shown, before, since string, refused, unclear int) ([]figures.Row, error) {
-	audit, err := g.rig.audit(ctx, since)
+	audit, err := g.audit(ctx, since)
 	if err != nil {
 		return nil, err
 	}
 	missing := 0
 	for _, s := range list {
 		if !strings.Contains(audit, s.word) {
-			g.rig.say("F16 %s: no record says %q", s.what, s.word)
+			g.say("F16 %s: no record says %q", s.what, s.word)
 			missing++
 		}
 	}
@@ -96,7 +96,7 @@ func (g *guest) judge(ctx context.Context, list []shown, before, since string, r
 			return nil, err
 		}
 	}
-	flood, err := g.rig.audit(ctx, since)
+	flood, err := g.audit(ctx, since)
 	if err != nil {
 		return nil, err
 	}

@@ -140,12 +140,12 @@ func (w *twins) at(ctx context.Context, masters []netip.Addr, name string, t twi
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() {
-			resp, text, err := w.ask(ctx, t.method, masters[i%len(masters)], path, name+t.key, body)
+			a, err := w.ask(ctx, t.method, masters[i%len(masters)], path, name+t.key, body)
 			if err != nil {
 				answers[i] = err.Error()
 				return
 			}
-			answers[i] = fmt.Sprintf("%d %s %s", resp.StatusCode, resp.Header.Get("Gear-Result"), text)
+			answers[i] = fmt.Sprintf("%d %s %s", a.status, a.header.Get("Gear-Result"), a.body)
 		})
 	}
 	all.Wait()

@@ -34,12 +34,12 @@ func TestWaitForApproval(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var said []string
 	master, h, o := waitingHost(t, func(n int) *api.Error {
-		switch {
-		case n == 3:
+		switch n {
+		case 3:
 			cancel()
-		case n == 5:
+		case 5:
 			return api.Errorf(api.CodeUnavailable, "a moment")
-		case n == 7:
+		case 7:
 			return nil
 		}
 		return &api.Error{}

@@ -230,7 +230,7 @@ func TestBadRequests(t *testing.T) {
 func TestLongHeader(t *testing.T) {
 	r := newRig(t, nil)
 	r.tell(uidA, 20001)
-	req, err := http.NewRequest("GET", "http://links/v1/links", nil)
+	req, err := http.NewRequest(http.MethodGet, "http://links/v1/links", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

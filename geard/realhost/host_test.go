@@ -3,6 +3,7 @@
 package realhost
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -124,7 +125,7 @@ func TestHostLifeOfAPod(t *testing.T) {
 	if left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
-	if err := h.Relink(ctx, relink); err != geard.ErrNoNamespace {
+	if err := h.Relink(ctx, relink); !errors.Is(err, geard.ErrNoNamespace) {
 		t.Errorf("relinking a pod that is gone: %v", err)
 	}
 	if err := dirs.Remove(uid); err != nil {

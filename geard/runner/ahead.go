@@ -84,7 +84,7 @@ func (r *run) madeAhead(ctx context.Context) string {
 		return ""
 	}
 	defer f.Close()
-	defer os.Remove(f.Name()) // it counts once
+	defer func() { _ = os.Remove(f.Name()) }() // it counts once
 	for end := time.Now().Add(aheadPatience); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; sleep(ctx, 2*time.Millisecond) {
 		if ctx.Err() != nil || time.Now().After(end) {
 			return ""

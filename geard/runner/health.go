@@ -70,10 +70,9 @@ func (r *run) starting(ctx context.Context, c checker, started time.Time, report
 	pause := min(firstProbe, interval)
 	for ctx.Err() == nil {
 		err := c.once(ctx)
-		if err == nil || ctx.Err() != nil {
-			break
-		}
 		switch {
+		case err == nil || ctx.Err() != nil:
+			return nil
 		case errors.Is(err, engine.ErrDown): // says nothing of the container
 			end = end.Add(pause)
 		case !time.Now().Add(pause).Before(end):

@@ -11,7 +11,8 @@ import (
 // passed since the host was last heard of that the pod's dead-man timer has ended it. A pod without a fencing token, of a time
 // when its service was no singleton, has no such timer.
 func (v *View) runs(pod *api.Pod) bool {
-	return pod.Spec.Host != "" && !v.gone(pod) && !(pod.Singleton() && v.Health[pod.Spec.Host].Lapsed)
+	lapsed := pod.Singleton() && v.Health[pod.Spec.Host].Lapsed
+	return pod.Spec.Host != "" && !v.gone(pod) && !lapsed
 }
 
 // lapsing says what becomes of a singleton on a host that is silent.

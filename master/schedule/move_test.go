@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"slices"
 	"testing"
 
 	"gearmesh.dev/api"
@@ -53,8 +54,8 @@ func TestBetter(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			services := append(tc.others, service("web", tc.place))
-			pods := append(tc.pods, pod("web", "h1", tc.need))
+			services := append(slices.Clone(tc.others), service("web", tc.place))
+			pods := append(slices.Clone(tc.pods), pod("web", "h1", tc.need))
 			c := schedule.NewCluster([]api.Host{host("h1", nil), host("h2", nil)}, pods, services)
 			q := schedule.Request{Project: "p", Service: "web", Need: tc.need, Placement: tc.place}
 			m, ok := c.Better(q, "h1")
