@@ -12,9 +12,6 @@ import (
 	"gearmesh.dev/api"
 )
 
-// No list in a body is null: one without items is [], or left out.
-func init() { huma.DefaultArrayNullable = false }
-
 // newOpenAPI opens the description of the API. The routes are decoded, checked and answered by
 // this package (huma's own decoder lets unknown fields pass), so of huma there are the adapter,
 // the schemas and the document.
@@ -32,6 +29,23 @@ func newOpenAPI(mux *http.ServeMux) huma.API {
 		},
 	}
 	return humago.New(mux, huma.Config{OpenAPI: doc})
+}
+
+// neverNull says of the lists in a schema that they are never null: one without items is [], or left out.
+func neverNull(s *huma.Schema) {
+	if s == nil {
+		return
+	}
+	if s.Type == huma.TypeArray {
+		s.Nullable = false
+	}
+	neverNull(s.Items)
+	for _, p := range s.Properties {
+		neverNull(p)
+	}
+	if values, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		neverNull(values)
+	}
 }
 
 // operation describes a route.

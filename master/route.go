@@ -118,6 +118,9 @@ func newRouter(routes []route, auth *authenticator, log *slog.Logger, ready func
 		})
 	}
 	nameKinds(spec.OpenAPI().Components.Schemas)
+	for _, s := range spec.OpenAPI().Components.Schemas.Map() {
+		neverNull(s)
+	}
 	return r, spec
 }
 
