@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,10 +86,13 @@ func mismatch(tok json.Token, t reflect.Type) string {
 	}
 	given, needed := tokenName(tok), typeName(t)
 	if given != needed {
-		return given + " is given where " + needed + " is needed"
+		return given + " is given where " + needed + " is needed" + hint(tok, t)
 	}
 	switch v := tok.(type) {
 	case string:
+		if t.Kind() == reflect.Slice {
+			return noBase64(v)
+		}
 		if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
 			if err := u.UnmarshalText([]byte(v)); err != nil {
 				return err.Error()
@@ -110,6 +114,14 @@ func noTime(tok json.Token) string {
 		return tokenName(tok) + " is given where a time is needed, such as \"2026-01-02T15:04:05Z\""
 	}
 	return fmt.Sprintf("%q is no time; write it as 2026-01-02T15:04:05Z", text)
+}
+
+// noBase64 tells why a text does not stand for bytes, or "". It does not repeat it: bytes are secrets and keys.
+func noBase64(text string) string {
+	if _, err := base64.StdEncoding.DecodeString(text); err != nil {
+		return "is no base64; the values of a secret may be written as they are, under text in place of data"
+	}
+	return ""
 }
 
 func outOfRange(n json.Number, t reflect.Type) string {
@@ -258,16 +270,4 @@ func typeName(t reflect.Type) string {
 		return aString
 	}
 	return aNumber
-}
-
-// suggest names the known key nearest to a wrong one.
-func suggest(key string, fields map[string]reflect.Type) string {
-	names := make([]string, 0, len(fields))
-	for k := range fields {
-		names = append(names, k)
-	}
-	if best := Nearest(key, names); best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
-	}
-	return ""
 }

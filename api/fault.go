@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -99,11 +100,29 @@ func (e *Error) Error() string {
 // faults gathers what Validate finds.
 type faults []Fault
 
-// add notes err, when there is one, at a field.
+// add notes err, when there is one, at a field, or at the field of it that err names.
 func (f *faults) add(field string, err error) {
-	if err != nil {
-		*f = append(*f, Fault{Field: field, Message: err.Error()})
+	if err == nil {
+		return
 	}
+	if in := (inField{}); errors.As(err, &in) {
+		field += "." + in.field
+	}
+	*f = append(*f, Fault{Field: field, Message: err.Error()})
+}
+
+// inField is an error of a field of what is checked.
+type inField struct {
+	field string
+	error
+}
+
+// in says which field an error is about, when there is one.
+func in(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return inField{field, err}
 }
 
 // addf notes a fault at a field.

@@ -111,7 +111,7 @@ func (f *faults) names(at string, t *PodTemplate, list []Container, seen map[Nam
 		case c.Name == pidsName && t.ShareProcesses:
 			f.addf(here, "the name %q is taken by what shares the pod's processes; choose another", c.Name)
 		case c.Name.Validate() != nil:
-			f.add(here, c.Name.Validate())
+			f.add(here+".name", c.Name.Validate())
 		case again:
 			f.addf(here, "%q stands in %s already", c.Name, first)
 		default:

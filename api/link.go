@@ -158,7 +158,7 @@ func (f *faults) links(at string, links []Link) {
 	}
 	f.unique(at, len(links), func(i int) (string, error) {
 		l := links[i]
-		return fmt.Sprintf("service %s, port %d/%s", strings.TrimPrefix(string(l.Project)+"/"+string(l.Service), "/"), l.LocalPort, l.Protocol), socket(l.LocalPort, l.Protocol)
+		return fmt.Sprintf("service %s, port %d/%s", strings.TrimPrefix(string(l.Project)+"/"+string(l.Service), "/"), l.LocalPort, l.Protocol), socket("localPort", l.LocalPort, l.Protocol)
 	})
 }
 
@@ -216,6 +216,6 @@ func (f *faults) egressRule(at string, r EgressRule) {
 	}
 	f.word(at+".protocol", string(r.Protocol), "tcp", "udp")
 	for i, p := range r.Ports {
-		f.add(fmt.Sprintf("%s.ports[%d]", at, i), socket(p, r.Protocol))
+		f.add(fmt.Sprintf("%s.ports[%d]", at, i), portNumber(p))
 	}
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,9 +25,7 @@ func (f *faults) native(at string, c *Container) {
 	} else {
 		f.add(at+".native.command[0]", absolutePath(n.Command[0]))
 	}
-	for i, a := range n.Command {
-		f.add(fmt.Sprintf("%s.native.command, word %d", at, i+1), argument(a))
-	}
+	f.arguments(at+".native.command", n.Command)
 	if n.User != "" && !userName.MatchString(n.User) {
 		f.addf(at+".native.user", "%.40q is no user name; write 1 to 31 of a-z, 0-9, _ and -, starting with a letter or _", n.User)
 	}

@@ -130,10 +130,15 @@ const (
 	PropagateShared  Propagation = "shared"  // both ways
 )
 
-func (f *faults) options(at string, o *ContainerOptions) {
-	for i, c := range slices.Concat(o.CapAdd, o.CapDrop) {
-		f.add(fmt.Sprintf("%s.capAdd and capDrop, word %d", at, i+1), c.validate())
+func (f *faults) capabilities(at string, list []Capability) {
+	for i, c := range list {
+		f.add(fmt.Sprintf("%s[%d]", at, i), c.validate())
 	}
+}
+
+func (f *faults) options(at string, o *ContainerOptions) {
+	f.capabilities(at+".capAdd", o.CapAdd)
+	f.capabilities(at+".capDrop", o.CapDrop)
 	f.profiles(at, o)
 	f.devices(at, o)
 	f.processes(at, o)
@@ -208,24 +213,24 @@ func (f *faults) paths(at string, o *ContainerOptions) {
 	f.unique(at+".tmpfs", len(o.Tmpfs), func(i int) (string, error) {
 		t := o.Tmpfs[i]
 		if t.Mode != "" && !fileMode.MatchString(t.Mode) {
-			return t.Path, fmt.Errorf("mode %.20q is no octal mode; write one such as 1777", t.Mode)
+			return t.Path, in("mode", fmt.Errorf("%.20q is no octal mode; write one such as 1777", t.Mode))
 		}
 		if strings.ContainsRune(t.Path, ',') {
-			return t.Path, fmt.Errorf("%.80q has a comma, which ends an option", t.Path)
+			return t.Path, in("path", fmt.Errorf("%.80q has a comma, which ends an option", t.Path))
 		}
-		return t.Path, absolutePath(t.Path)
+		return t.Path, in("path", absolutePath(t.Path))
 	})
 	f.unique(at+".hostPaths", len(o.HostPaths), func(i int) (string, error) {
 		h := o.HostPaths[i]
 		switch h.Propagation {
 		case "", PropagatePrivate, PropagateSlave, PropagateShared:
 		default:
-			return h.Path, fmt.Errorf("propagation %.20q is not known; write private, slave or shared", h.Propagation)
+			return h.Path, in("propagation", fmt.Errorf("%.20q is not known; write private, slave or shared", h.Propagation))
 		}
 		if err := absolutePath(h.HostPath); err != nil && h.HostPath != "/" {
-			return h.Path, err
+			return h.Path, in("hostPath", err)
 		}
-		return h.Path, absolutePath(h.Path)
+		return h.Path, in("path", absolutePath(h.Path))
 	})
 }
 

@@ -56,10 +56,10 @@ func (f *faults) neighbours(at string, list []Neighbour) {
 		n := list[i]
 		key := string(n.Service) + " within " + n.Label()
 		if err := n.Service.Validate(); err != nil {
-			return key, fmt.Errorf("service: %w", err)
+			return key, in("service", err)
 		}
 		if err := labelKey(n.Label()); err != nil {
-			return key, fmt.Errorf("within: %w", err)
+			return key, in("within", err)
 		}
 		return key, nil
 	})

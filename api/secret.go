@@ -163,17 +163,17 @@ func (f *faults) secrets(at string, c *Container) {
 	f.unique(at+".secrets", len(c.Secrets), func(i int) (string, error) {
 		m := c.Secrets[i]
 		if err := m.Secret.Validate(); err != nil {
-			return m.Path, err
+			return m.Path, in("secret", err)
 		}
 		if m.Key != "" {
 			if err := secretKeyName(m.Key); err != nil {
-				return m.Path, err
+				return m.Path, in("key", err)
 			}
 		}
 		if m.UID != nil && (*m.UID < 0 || *m.UID > 4294967294) {
-			return m.Path, fmt.Errorf("uid is %d; 0 to 4294967294 are allowed", *m.UID)
+			return m.Path, in("uid", fmt.Errorf("is %d; 0 to 4294967294 are allowed", *m.UID))
 		}
-		return m.Path, absolutePath(m.Path)
+		return m.Path, in("path", absolutePath(m.Path))
 	})
 	if o := c.OnSecretChange; o != "" && o != SecretRestart && o != SecretNone && !signalName.MatchString(string(o)) {
 		f.addf(at+".onSecretChange", "%.40q is not known; write restart, none or a signal such as SIGHUP", o)
@@ -184,9 +184,9 @@ func (f *faults) registries(at string, list []Registry) {
 	f.unique(at, len(list), func(i int) (string, error) {
 		r := list[i]
 		if !registryHost.MatchString(r.Host) {
-			return r.Host, fmt.Errorf("%.80q is no registry; write a host name, with its port when it has one, such as registry.example.com:5000", r.Host)
+			return r.Host, in("host", fmt.Errorf("%.80q is no registry; write a host name, with its port when it has one, such as registry.example.com:5000", r.Host))
 		}
-		return r.Host, r.Secret.Validate()
+		return r.Host, in("secret", r.Secret.Validate())
 	})
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -198,11 +199,11 @@ func (f *faults) template(at string, t *PodTemplate) {
 	})
 	f.environment(at+".env", t.Env)
 	f.unique(at+".ports", len(t.Ports), func(i int) (string, error) {
-		return string(t.Ports[i].Name), t.Ports[i].Name.Validate()
+		return string(t.Ports[i].Name), in("name", t.Ports[i].Name.Validate())
 	})
 	f.unique(at+".ports", len(t.Ports), func(i int) (string, error) {
 		p := t.Ports[i]
-		return fmt.Sprintf("%d/%s", p.Port, p.Protocol), socket(p.Port, p.Protocol)
+		return fmt.Sprintf("%d/%s", p.Port, p.Protocol), socket("port", p.Port, p.Protocol)
 	})
 	f.links(at+".links", t.Links)
 	f.egress(at+".egress", t.Egress)
@@ -220,9 +221,8 @@ func (f *faults) container(at string, c *Container, t *PodTemplate) {
 		f.add(at+".image", imageRef(c.Image))
 	}
 	f.environment(at+".env", c.Env)
-	for i, a := range slices.Concat(c.Command, c.Args) {
-		f.add(fmt.Sprintf("%s.command and args, word %d", at, i+1), argument(a))
-	}
+	f.arguments(at+".command", c.Command)
+	f.arguments(at+".args", c.Args)
 	f.add(at+".user", plainText(c.User))
 	if c.WorkDir != "" {
 		f.add(at+".workDir", absolutePath(c.WorkDir))
@@ -233,9 +233,9 @@ func (f *faults) container(at string, c *Container, t *PodTemplate) {
 	f.unique(at+".mounts", len(c.Mounts), func(i int) (string, error) {
 		m := c.Mounts[i]
 		if !slices.ContainsFunc(t.Volumes, func(v Volume) bool { return v.Name == m.Volume }) {
-			return m.Path, fmt.Errorf("there is no volume %q; add it under volumes", m.Volume)
+			return m.Path, in("volume", fmt.Errorf("there is no volume %q; add it under volumes", m.Volume))
 		}
-		return m.Path, absolutePath(m.Path)
+		return m.Path, in("path", absolutePath(m.Path))
 	})
 	f.check(at+".startup", c.Startup)
 	f.check(at+".ready", c.Ready)
@@ -251,25 +251,23 @@ func (f *faults) check(at string, c *Check) {
 	given := 0
 	if c.TCP != nil {
 		given++
-		f.add(at+".tcp.port", socket(c.TCP.Port, TCP))
+		f.add(at+".tcp", socket("port", c.TCP.Port, TCP))
 	}
 	if c.HTTP != nil {
 		given++
-		f.add(at+".http.port", socket(c.HTTP.Port, TCP))
+		f.add(at+".http", socket("port", c.HTTP.Port, TCP))
 		if c.HTTP.Path != "" {
 			f.add(at+".http.path", urlPath(c.HTTP.Path))
 		}
 	}
 	if c.GRPC != nil {
 		given++
-		f.add(at+".grpc.port", socket(c.GRPC.Port, TCP))
+		f.add(at+".grpc", socket("port", c.GRPC.Port, TCP))
 		f.add(at+".grpc.service", plainText(c.GRPC.Service))
 	}
 	if len(c.Command) > 0 {
 		given++
-		for _, a := range c.Command {
-			f.add(at+".command", argument(a))
-		}
+		f.arguments(at+".command", c.Command)
 	}
 	if given != 1 {
 		f.addf(at, "has %d kinds of check; give exactly one of tcp, http, grpc and command", given)
@@ -312,12 +310,17 @@ var (
 	imageName = newPattern(`^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
 )
 
-func socket(port uint16, p Protocol) error {
-	switch {
-	case port == 0:
-		return fmt.Errorf("a port from 1 to 65535 is needed")
-	case p != TCP && p != UDP:
-		return fmt.Errorf("protocol %q is not known; write tcp or udp", p)
+// socket checks a port, which stands in a field of the name given, with its protocol beside it.
+func socket(field string, port uint16, p Protocol) error {
+	if p != TCP && p != UDP {
+		return in("protocol", fmt.Errorf("%q is not known; write tcp or udp", p))
+	}
+	return in(field, portNumber(port))
+}
+
+func portNumber(p uint16) error {
+	if p == 0 {
+		return errors.New("a port from 1 to 65535 is needed")
 	}
 	return nil
 }
@@ -387,6 +390,12 @@ func envValue(s string) error {
 		return fmt.Errorf("is not valid UTF-8")
 	}
 	return nil
+}
+
+func (f *faults) arguments(at string, words []string) {
+	for i, w := range words {
+		f.add(fmt.Sprintf("%s[%d]", at, i), argument(w))
+	}
 }
 
 // argument refuses what a process argument cannot carry.

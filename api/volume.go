@@ -48,16 +48,16 @@ func (t *PodTemplate) VolumeClasses() []Name {
 
 func (v Volume) validate() error {
 	if err := v.Name.Validate(); err != nil {
-		return err
+		return in("name", err)
 	}
 	if v.Class != "" {
 		if err := v.Class.Validate(); err != nil {
-			return fmt.Errorf("class: %w", err)
+			return in("class", err)
 		}
 	}
 	switch {
 	case v.OnDelete != "" && v.OnDelete != VolumeKeep && v.OnDelete != VolumeDelete:
-		return fmt.Errorf("onDelete %.40q is not known; write keep or delete", v.OnDelete)
+		return in("onDelete", fmt.Errorf("%.40q is not known; write keep or delete", v.OnDelete))
 	case v.Tmpfs && v.Class != "":
 		return fmt.Errorf("is in memory and has class %q; leave one of them out", v.Class)
 	case v.Tmpfs && v.OnDelete == VolumeKeep:

@@ -188,6 +188,20 @@ func findField(c *cobra.Command, word string) (field, error) {
 	return f, nil
 }
 
+// nearestField gives the word by which gear explain knows a field of a fault, such as spec.links[0].port, or the nearest one around it.
+func nearestField(k api.Kind, path string) string {
+	f := kindField(k)
+	for _, name := range strings.Split(path, ".") {
+		name, _, _ = strings.Cut(name, "[")
+		i := slices.IndexFunc(f.Fields, func(x field) bool { return x.Path == f.Path+"."+name })
+		if i < 0 {
+			break
+		}
+		f = f.Fields[i]
+	}
+	return f.Path
+}
+
 func (a *app) explain(f field, deep bool) {
 	fmt.Fprintf(a.out, "%s  %s\n", a.outPaint.bold(f.Path), f.Type)
 	for _, line := range f.about() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -36,13 +36,6 @@ type document struct {
 	line  int // where it begins, from 1
 	lines []string
 	at    map[string]position // of the fields that are known, by path such as spec.containers[0].image
-	spans []span              // of the values in json, inner ones first
-}
-
-// span is where a value stands in a document's JSON, in bytes.
-type span struct {
-	from, to int64
-	path     string
 }
 
 // position is a line and a column, both from 1.
@@ -182,15 +175,17 @@ func (d document) read(project api.Name) (manifest, error) {
 		return manifest{}, d.wrong("", "this is no resource; it begins with kind and metadata")
 	}
 	r, checked := api.New(head.Kind), api.New(head.Kind)
-	if r == nil {
-		return manifest{}, d.wrong("kind", fmt.Sprintf("there is no kind %q%s", head.Kind, didYouMeanKind(string(head.Kind))))
-	}
-	if err := d.types(head.Kind); err != nil {
-		return manifest{}, err
+	switch {
+	case head.Kind == "":
+		return manifest{}, d.wrong("kind", "kind is missing"+knownKinds())
+	case r == nil:
+		return manifest{}, d.wrong("kind", fmt.Sprintf("there is no kind %q%s", head.Kind, cmp.Or(didYouMean(string(head.Kind), writtenKinds()), knownKinds())))
+	case head.Kind == api.KindPod:
+		return manifest{}, d.wrong("kind", "pods are made by the master, as a service says; write a Service")
 	}
 	for _, v := range []api.Resource{r, checked} {
 		if err := api.Decode(d.json, v); err != nil {
-			return manifest{}, d.refused(err)
+			return manifest{}, d.refused(head.Kind, err)
 		}
 		if m := &v.Head().Metadata; head.Kind.InProject() && m.Project == "" {
 			m.Project = project
@@ -201,48 +196,32 @@ func (d document) read(project api.Name) (manifest, error) {
 	}
 	checked.Default()
 	if faults := checked.Validate(); len(faults) > 0 {
-		return manifest{}, d.refused(api.Invalid("the document", faults))
+		return manifest{}, d.refused(head.Kind, api.Invalid("the document", faults))
 	}
 	return manifest{resource: r, file: d.file, line: d.line}, nil
 }
 
-// types finds a value of a wrong type by its place, which encoding/json knows better than its name.
-func (d document) types(k api.Kind) error {
-	var wrong *json.UnmarshalTypeError
-	if err := json.Unmarshal(d.json, api.New(k)); !errors.As(err, &wrong) {
-		return nil // what else is wrong, api.Decode finds
-	}
-	for _, s := range d.spans {
-		if s.from <= wrong.Offset && wrong.Offset <= s.to {
-			return d.wrong(s.path, fmt.Sprintf("%s: a %s is given where a %s is needed%s", s.path, wrong.Value, wrong.Type.Kind(), quoteIt(wrong)))
+// writtenKinds gives the kinds that people write.
+func writtenKinds() []string {
+	var out []string
+	for _, k := range api.Kinds() {
+		if k != api.KindPod {
+			out = append(out, string(k))
 		}
 	}
-	return nil
+	return out
 }
 
-func quoteIt(e *json.UnmarshalTypeError) string {
-	if e.Type.Kind() == reflect.String {
-		return `; put it in quotes`
-	}
-	return ""
-}
-
-func didYouMeanKind(word string) string {
-	var known []string
-	for _, k := range api.Kinds() {
-		known = append(known, string(k))
-	}
-	if near := didYouMean(word, known); near != "" {
-		return near
-	}
-	return "; there are " + strings.Join(known, ", ")
-}
+func knownKinds() string { return "; there are " + strings.Join(writtenKinds(), ", ") }
 
 // refused shows each fault where it stands.
-func (d document) refused(err error) error {
+func (d document) refused(k api.Kind, err error) error {
 	var e *api.Error
 	if !errors.As(err, &e) || len(e.Faults) == 0 {
 		return d.wrong("", err.Error())
+	}
+	if k == api.KindSecret {
+		d.lines = nil // a line may hold a value, and errors end up in logs
 	}
 	var why []string
 	for _, f := range e.Faults {
@@ -252,7 +231,7 @@ func (d document) refused(err error) error {
 	if len(why) > 1 {
 		what = fmt.Sprintf("%s has %d faults", d.file, len(why))
 	}
-	return problem{what: what, why: strings.Join(why, "\n"), code: exitUsage}
+	return problem{what: what, why: strings.Join(why, "\n"), try: "gear explain " + nearestField(k, e.Faults[0].Field), code: exitUsage}
 }
 
 func (d document) wrong(field, message string) error {

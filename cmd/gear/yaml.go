@@ -35,7 +35,7 @@ func parseYAML(name string, text []byte) ([]document, error) {
 			return nil, syntaxError(name, lines, err)
 		}
 		start := positionOf(d.Body)
-		out = append(out, document{json: w.buf.Bytes(), file: name, line: start.line, lines: lines, at: w.at, spans: w.spans})
+		out = append(out, document{json: w.buf.Bytes(), file: name, line: start.line, lines: lines, at: w.at})
 	}
 	return out, nil
 }
@@ -62,9 +62,20 @@ func syntaxError(name string, lines []string, err error) error {
 		p.why = caret(name, lines, ours.at, ours.message)
 	case errors.As(err, &theirs) && theirs.GetToken() != nil && theirs.GetToken().Position != nil:
 		where := theirs.GetToken().Position
-		p.why = caret(name, lines, position{where.Line, where.Column}, theirs.GetMessage())
+		p.why = caret(name, lines, position{where.Line, where.Column}, syntaxWords(theirs.GetMessage()))
 	}
 	return p
+}
+
+// syntaxWords puts what the parser says of the usual mistakes of indentation into words that help.
+func syntaxWords(message string) string {
+	switch {
+	case strings.Contains(message, "'\t'"):
+		return "there is a tab; YAML is indented with spaces alone"
+	case message == "value is not allowed in this context":
+		return "this does not belong to the line above it; is it indented as its neighbours are?"
+	}
+	return message
 }
 
 func positionOf(n ast.Node) position {
@@ -86,7 +97,6 @@ type yamlWriter struct {
 	buf     bytes.Buffer
 	anchors map[string]ast.Node
 	at      map[string]position
-	spans   []span
 	nodes   int
 }
 
@@ -100,10 +110,7 @@ func (w *yamlWriter) value(n ast.Node, path string, depth int) error {
 	if _, ok := w.at[path]; !ok {
 		w.at[path] = positionOf(n)
 	}
-	from := int64(w.buf.Len())
-	err := w.write(n, path, depth)
-	w.spans = append(w.spans, span{from, int64(w.buf.Len()), path})
-	return err
+	return w.write(n, path, depth)
 }
 
 func (w *yamlWriter) write(n ast.Node, path string, depth int) error {
