@@ -5,13 +5,10 @@ package story
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"gearmesh.dev/contrib/lab"
 )
 
 // balancedShop is an app with a balanced link to two copies of a service.
@@ -35,26 +32,7 @@ spec:
 
 // TestNodeBalanced shows a balanced link with real clients.
 func TestNodeBalanced(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := func(name string) string { return filepath.Join(root, "bin", name) }
-	l, err := lab.New(lab.Config{Name: labName("balanced"), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := t.Context()
-	if err := l.Down(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &World{Lab: l, Root: root, Say: t.Logf}
-	for _, s := range []Step{
+	tell(t, "balanced", []Step{
 		{"a host with a cluster of its own", bootVault},
 		{"two copies and an app with a balanced link are ready", applyBalanced},
 		{"a connection goes to the copy with fewer", fewestConnections},
@@ -64,17 +42,7 @@ func TestNodeBalanced(t *testing.T) {
 		{"the agent is stopped: the link goes on", stopAgent},
 		{"the host is powered off and on without its agent: the link is back from disk", rebootBalanced},
 		{"without the link HAProxy does not run", unlinkBalanced},
-	} {
-		if !t.Run(s.Name, func(t *testing.T) {
-			if err := s.Do(ctx, w); err != nil {
-				t.Fatal(err)
-			}
-		}) {
-			out, _ := w.Exec(ctx, "h1", "sh", "-c", "gear status; journalctl -q -n 80 -o cat -u 'gear-*'; iptables-save | grep BALANCED; cat /var/lib/gear/links/*")
-			t.Log(out)
-			t.FailNow()
-		}
-	}
+	})
 }
 
 func applyBalanced(ctx context.Context, w *World) error {

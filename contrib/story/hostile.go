@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -289,12 +291,12 @@ func deleteAll(ctx context.Context, w *World) error {
 
 // Report tells what an unhappy lab looks like.
 func (w *World) Report(ctx context.Context, log func(string, ...any)) {
-	for _, c := range [][]string{{"gear", "status", "-p", Project}, {"gear", "hosts"}, {"gear", "get", "pods", "-p", Project, "-o", "wide"}} {
+	for _, c := range [][]string{{"gear", "status"}, {"gear", "hosts"}, {"gear", "get", "pods", "-o", "wide"}} {
 		out, err := w.Exec(ctx, "h1", c...)
 		log("%s: %v\n%s", strings.Join(c, " "), err, out)
 	}
-	for _, h := range []string{"h1", "h2", "h3"} {
-		out, err := w.Exec(ctx, h, "sh", "-c", `systemctl list-units --all --no-legend 'gear*'; journalctl --no-pager -n 60 -o short-precise -u gear-agent -u gear-master -u gear-router -u gear-haproxy`)
+	for _, h := range slices.Sorted(maps.Keys(w.hosts)) {
+		out, err := w.Exec(ctx, h, "sh", "-c", `systemctl list-units --all --no-legend 'gear*'; journalctl --no-pager -n 100 -o short-precise -u 'gear-*'; iptables-save | grep GEAR-BALANCED; cat /var/lib/gear/links/*`)
 		log("%s: %v\n%s", h, err, out)
 	}
 }

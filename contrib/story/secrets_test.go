@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,26 +62,7 @@ spec:
 // TestNodeSecrets runs containers with secrets and options on a real host, and looks for the secrets where they
 // must not be.
 func TestNodeSecrets(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := func(name string) string { return filepath.Join(root, "bin", name) }
-	l, err := lab.New(lab.Config{Name: labName("vault"), Binaries: []string{bin("gear"), bin("geard"), bin("gear-run")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := t.Context()
-	if err := l.Down(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &World{Lab: l, Root: root, Say: t.Logf}
-	for _, s := range []Step{
+	tell(t, "vault", []Step{
 		{"a host with a cluster of its own", bootVault},
 		{"a service that its policy does not allow is refused", refuseByPolicy},
 		{"containers have their secrets and options", lookInside},
@@ -92,17 +72,7 @@ func TestNodeSecrets(t *testing.T) {
 		{"a pod that stops leaves no secret in memory", stopVault},
 		{"it starts again with neither master nor agent", startAlone},
 		{"deletion leaves nothing", deleteVault},
-	} {
-		if !t.Run(s.Name, func(t *testing.T) {
-			if err := s.Do(ctx, w); err != nil {
-				t.Fatal(err)
-			}
-		}) {
-			out, _ := w.Exec(ctx, "h1", "sh", "-c", "gear status; journalctl -q -n 60 -o cat -u 'gear-*'")
-			t.Log(out)
-			t.FailNow()
-		}
-	}
+	})
 }
 
 func bootVault(ctx context.Context, w *World) error {
