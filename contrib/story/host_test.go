@@ -40,6 +40,9 @@ func TestLabHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := l.Down(t.Context()); err != nil { // what a run that was killed left
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := l.Down(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
