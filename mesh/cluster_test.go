@@ -58,6 +58,15 @@ func (c *cluster) start(cfg Config, peers ...int) *Node {
 	return n
 }
 
+// stop ends nodes before the test does.
+func (c *cluster) stop(nodes ...*Node) {
+	for _, n := range nodes {
+		if err := n.stop(); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
 // startAll starts n nodes that all know each other.
 func (c *cluster) startAll(n int) []*Node {
 	c.t.Helper()

@@ -156,45 +156,61 @@ func member(n *Node, name api.Name) Member {
 	return Member{}
 }
 
+// What is said before a restart travels by gossip, for as long as gossip takes on a machine that is not starved: it may be lost.
 func TestRestartIsSpared(t *testing.T) {
 	t.Parallel()
+	for try := 1; !restartIsSpared(t); try++ {
+		if try == 5 {
+			t.Fatal("a host that said it restarts is down at once")
+		}
+	}
+}
+
+func restartIsSpared(t *testing.T) bool {
 	c := newCluster(t)
 	c.tune = func(t *Tuning) { t.RestartGrace = 2 * t.RestartGrace } // by when a slow machine has noticed that h3 is gone, too
 	nodes := c.startAll(3)
+	defer c.stop(nodes...)
 	if err := nodes[2].Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c.await(nodes[0], "serf calls h3 failed", func() bool { return state(nodes[0], "h3") == Failed })
 	if nodes[0].Down("h3") {
-		t.Error("a host that said it restarts is down at once")
+		return false
 	}
 	c.await(nodes[0], "the grace is over", func() bool { return nodes[0].Down("h3") })
+	return true
 }
 
 func TestQuickRestartIsNeverSeen(t *testing.T) {
-	const tries = 5 // on a slow machine a restart may be none that is quick
-	for try := 1; ; try++ {
-		c := newCluster(t)
-		nodes := c.startAll(3)
-		nodes[2].stop() // without a word
-		time.Sleep(time.Second)
-		back := c.start(c.config(3), 1)
-		c.await(back, "all", func() bool { return count(back, Alive) == 3 })
-		time.Sleep(3 * time.Second)
-		for _, n := range nodes[:2] {
-			c.await(n, "h3 is there", func() bool { return state(n, "h3") == Alive })
-		}
-		got := c.log.count("EventMemberFailed")
-		if got == 0 {
+	for range 5 {
+		took, seen := quickRestart(t)
+		if seen == 0 {
 			return
 		}
-		if t.Logf("try %d: %d failures were seen", try, got); try == tries {
+		if t.Logf("it took %v, and %d failures were seen", took, seen); took < 2*time.Second {
 			t.Fatal("a quick restart is seen")
 		}
-		for _, n := range append(nodes[:2], back) {
-			n.stop()
-		}
 	}
+	t.Skip("no restart is quick on this machine")
+}
+
+// quickRestart gives how long a host was away, and how often that was called a failure.
+func quickRestart(t *testing.T) (took time.Duration, seen int) {
+	c := newCluster(t)
+	nodes := c.startAll(3)
+	start := time.Now()
+	nodes[2].stop() // without a word
+	time.Sleep(time.Second)
+	back := c.start(c.config(3), 1)
+	defer c.stop(nodes[0], nodes[1], back)
+	c.await(back, "all", func() bool { return count(back, Alive) == 3 })
+	took = time.Since(start)
+	time.Sleep(3 * time.Second)
+	for _, n := range nodes[:2] {
+		c.await(n, "h3 is there", func() bool { return state(n, "h3") == Alive })
+	}
+	return took, c.log.count("EventMemberFailed: h3")
 }
 
 func TestLeave(t *testing.T) {
