@@ -103,7 +103,7 @@ func (f *simFleet) at(ctx context.Context, n int, services *int) ([]figures.Row,
 	f.say("P8: %d agents joined and connected after %.1f s, %d pods run %.1f s later; at rest the master takes %.1f %% of a core, %.0f MiB", n, connected.Seconds(), *services*simReplicas, placed.Seconds(), cpu, p.pss)
 	id, what := fmt.Sprint("P8.", n), fmt.Sprintf("with %d connected agents and %d pods, ", n, *services*simReplicas)
 	return []figures.Row{
-		figures.Row{ID: id + ".join", What: what + "time until the last ones had joined and were connected", Value: connected.Seconds(), Unit: "s"},
+		{ID: id + ".join", What: what + "time until the last ones had joined and were connected", Value: connected.Seconds(), Unit: "s"},
 		figures.Row{ID: id + ".memory", What: what + "the master's memory (PSS)", Value: p.pss, Unit: "MiB"}.AtMost(simMemory),
 		figures.Row{ID: id + ".idle", What: what + "the master's CPU at rest", Value: cpu, Unit: "% of a core"}.AtMost(simIdle),
 	}, err

@@ -33,7 +33,7 @@ func (i *installer) firewall(master bool) func(context.Context) (string, error) 
 		if i.hasCommand("firewall-cmd") && i.systemctl(ctx, "is-active", "firewalld.service") == nil {
 			ports, err := i.Runner.Run(ctx, "firewall-cmd", "--list-ports")
 			if err != nil {
-				return "", nil // it is being started, or is broken: not ours to say
+				return "", nil //nolint:nilerr // it is being started, or is broken: not ours to say
 			}
 			devices, _ := i.Runner.Run(ctx, "firewall-cmd", "--zone=trusted", "--list-interfaces")
 			return firewalldAdvice(want, strings.Fields(ports), strings.Fields(devices)), nil
