@@ -37,11 +37,11 @@ func TestGeneratedClient(t *testing.T) {
 			t.Fatalf("go %v: %v\n%s", args, err, out)
 		}
 	}
-	var l api.List[api.Service]
-	if err := api.Decode(c.ann().must("GET", "/v1/projects/made/services?fresh=1", nil, http.StatusOK).body, &l); err != nil {
-		t.Fatal(err)
-	}
-	if len(l.Items) != 2 || l.Items[0].Metadata.Name != "api" || *l.Items[1].Spec.Replicas != 2 {
-		t.Errorf("the generated client left %+v", l.Items)
-	}
+	c.until("what it left: api, web, and jobs no more", func() bool {
+		var l api.List[api.Service]
+		if err := api.Decode(c.ann().must("GET", "/v1/projects/made/services?fresh=1", nil, http.StatusOK).body, &l); err != nil {
+			t.Fatal(err)
+		}
+		return len(l.Items) == 2 && l.Items[0].Metadata.Name == "api" && *l.Items[1].Spec.Replicas == 2
+	})
 }

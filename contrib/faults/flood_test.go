@@ -8,12 +8,14 @@ import (
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/dnsd"
+	"gearmesh.dev/internal/freeport"
 )
 
 // What F22 counts is what a real server does: a stranger's flood is mostly dropped, and its slow connections are few.
 func TestFloodOfNames(t *testing.T) {
 	zone := dnsd.NewZone(api.Directory{Hosts: []api.HostEntry{{Name: "h1", Address: netip.MustParseAddr("192.0.2.1")}}}, dnsd.Options{})
-	s, err := dnsd.New(dnsd.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Source: dnsd.Static{Zone: zone}})
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), freeport.Row(t, 1)) // of TCP and UDP
+	s, err := dnsd.New(dnsd.Config{Listen: []netip.AddrPort{at}, Source: dnsd.Static{Zone: zone}})
 	if err != nil {
 		t.Fatal(err)
 	}
