@@ -42,7 +42,7 @@ func (m *Manager) connect() (*dbus.Conn, error) {
 		m.conn.Close()
 		m.conn = nil
 	}
-	conn, err := dbus.NewSystemdConnectionContext(context.Background())
+	conn, err := dial(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to systemd (is it process 1, and are you root?): %w", err)
 	}
