@@ -66,13 +66,20 @@ func Start(c Config) (*Node, error) {
 	if n.ring, err = c.keyring(); err != nil {
 		return nil, err
 	}
+	at := netip.AddrPortFrom(c.Address, c.Port)
+	t, err := listen(at, c.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("starting the mesh on %s: %w", at, err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.loops.Go(func() { n.drain(ctx) })
-	if n.serf, err = serf.Create(c.serf(n.events, n.ring)); err != nil {
+	sc := c.serf(n.events, n.ring)
+	sc.MemberlistConfig.Transport = t
+	if n.serf, err = serf.Create(sc); err != nil {
 		cancel()
 		n.loops.Wait()
-		return nil, fmt.Errorf("starting the mesh on %s: %w", netip.AddrPortFrom(c.Address, c.Port), err)
+		return nil, errors.Join(fmt.Errorf("starting the mesh on %s: %w", at, err), t.Shutdown())
 	}
 	n.refresh(ghosts)
 	n.loops.Go(func() { n.watch(ctx) })
