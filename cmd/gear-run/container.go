@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -86,7 +85,7 @@ func notify(state string) {
 	_, _ = daemon.SdNotify(false, state)
 	if state == "READY=1" {
 		// What starting took is not needed again, and there is one of us for each container.
-		debug.FreeOSMemory()
+		time.AfterFunc(restAfter, rest)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"gearmesh.dev/api"
 	"gearmesh.dev/geard/oci"
@@ -61,12 +62,29 @@ func main() {
 	// The journal may go away and come back; a write to it then fails instead of ending us.
 	signal.Ignore(syscall.SIGPIPE)
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(25)
-	debug.SetMemoryLimit(8 << 20)
+	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(-1) // what is short needs none
+	time.AfterFunc(restAfter, rest)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(exitCode(err, os.Stderr))
+}
+
+// memoryLimit is what makes the garbage collector work however long the process lives: in bytes, of Go's heap and stacks.
+const memoryLimit = 8 << 20
+
+// restGC is how much the heap may grow between two collections of a process at rest, in percent of what lives (GOGC).
+const restGC = 25
+
+// restAfter is how long after its start, and after its container is ready, a process comes to rest: others may be starting, and
+// need the processor more.
+const restAfter = 5 * time.Second
+
+// rest gives back to the system what a start has taken, and keeps the heap small from then on.
+func rest() {
+	debug.SetGCPercent(restGC)
+	debug.FreeOSMemory()
 }
 
 // exitCode is the one place where errors become exit codes.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +21,9 @@ import (
 )
 
 // A container may be made ahead: the engine takes about as long for it as systemd takes to get to the container's unit. Who
-// makes it holds a lock on a file meanwhile, and then writes the engine's id into it. The runner waits for the lock, takes
-// the file away and goes on with that container, or makes one itself, whatever was wrong. The file is in the runtime
+// makes it holds a lock on a file meanwhile, and then writes the engine's id and the container's labels into it. The runner waits for the lock, takes
+// the file away and goes on with that container, or makes one itself, whatever was wrong. The engine is not asked about it: nobody else
+// can start such a container, since it is not on record, and whether it is still there its start tells. The file is in the runtime
 // state: what was made before a power cut is not taken.
 
 // aheadPatience is how long a runner waits for its container to be made ahead.
@@ -73,11 +76,23 @@ func (a *Ahead) Make(ctx context.Context, e interface {
 	if err := failpoint.Hit(failpoint.AheadMade); err != nil {
 		return err
 	}
-	_, err = a.file.WriteString(id)
+	_, err = a.file.WriteString(aheadText(id, Labels(a.pod, a.spec.Name)))
 	return err
 }
 
-// madeAhead gives the engine's id of the container when one was made ahead that can be started, else "".
+// aheadText gives what the file says of a container: its id, and its labels in order, by which a runner knows its own pod.
+func aheadText(id string, labels map[string]string) string {
+	text := id + "\n"
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		text += fmt.Sprintf("%s=%q\n", k, labels[k])
+	}
+	return text
+}
+
+// maxAhead bounds what is read of such a file.
+const maxAhead = 8 << 10
+
+// madeAhead gives the engine's id of the container when one was made ahead, else "".
 func (r *run) madeAhead(ctx context.Context) string {
 	f, err := os.OpenFile(aheadFile(r.Dirs, r.UID, r.Container), os.O_RDWR, 0)
 	if err != nil {
@@ -90,13 +105,13 @@ func (r *run) madeAhead(ctx context.Context) string {
 			return ""
 		}
 	}
-	id, err := io.ReadAll(io.LimitReader(f, 128))
-	if err != nil || len(id) == 0 {
+	text, err := io.ReadAll(io.LimitReader(f, maxAhead))
+	if err != nil {
 		return ""
 	}
-	found, err := r.Engine.Inspect(ctx, string(id))
-	if err != nil || !same(Labels(r.pod, r.Container), found.Labels) || found.Running || !found.Started.IsZero() {
+	id, _, _ := strings.Cut(string(text), "\n")
+	if id == "" || string(text) != aheadText(id, Labels(r.pod, r.Container)) {
 		return ""
 	}
-	return found.ID
+	return id
 }

@@ -75,6 +75,24 @@ func TestRunTakesWhatIsMadeAhead(t *testing.T) {
 				h.t.Error(err)
 			}
 		}, []string{"create " + testName, "remove " + testName, "create " + testName, "start " + testName}},
+		{"somebody has removed it", func(h *host) {
+			h.ahead(slowEngine{Fake: h.engine})
+			synctest.Wait()
+			if err := h.engine.Remove(h.t.Context(), testName); err != nil {
+				h.t.Error(err)
+			}
+		}, []string{"create " + testName, "remove " + testName, "create " + testName, "start " + testName}},
+		{"an older agent made it, which says less", func(h *host) {
+			h.ahead(slowEngine{Fake: h.engine})
+			synctest.Wait()
+			c, err := h.engine.Inspect(h.t.Context(), testName)
+			if err == nil {
+				err = os.WriteFile(aheadFile(h.dirs, testUID, "main"), []byte(c.ID), 0o600)
+			}
+			if err != nil {
+				h.t.Error(err)
+			}
+		}, []string{"create " + testName, "remove " + testName, "create " + testName, "start " + testName}},
 		{"its pod was another one", func(h *host) {
 			h.ahead(slowEngine{Fake: h.engine})
 			synctest.Wait()

@@ -197,7 +197,8 @@ func (r *run) create(ctx context.Context) (int, error) {
 		return r.notCreated(ctx, "", err)
 	}
 	id := r.madeAhead(ctx)
-	if id == "" {
+	ahead := id != ""
+	if !ahead {
 		var err error
 		if id, err = r.Engine.Create(ctx, MakeSpec(r.Dirs, r.pod, r.spec, r.Slice(r.pod))); err != nil {
 			return r.notCreated(ctx, "", err)
@@ -213,7 +214,14 @@ func (r *run) create(ctx context.Context) (int, error) {
 	if err := failpoint.Hit(failpoint.RunAfterRecord); err != nil {
 		return r.notCreated(ctx, id, err)
 	}
-	if err := r.Engine.Start(ctx, id); err != nil {
+	err := r.Engine.Start(ctx, id)
+	if ahead && errors.Is(err, engine.ErrNoContainer) { // somebody has removed it meanwhile
+		if err := os.Remove(r.Dirs.Record(id)); err != nil {
+			return r.notCreated(ctx, "", err)
+		}
+		return r.create(ctx) // which finds none that was made ahead
+	}
+	if err != nil {
 		return r.notCreated(ctx, id, err)
 	}
 	if err := secrets.DropEnv(r.Dirs, r.UID, r.spec); err != nil {
