@@ -30,6 +30,8 @@ type ipv6Finder struct {
 	log            *slog.Logger
 
 	mu    sync.Mutex
+	news  *addressNews
+	found addresses // as they were last read
 	last  netip.Addr
 	works bool      // the host can lay the rules
 	next  time.Time // when to try that again
@@ -39,17 +41,33 @@ type ipv6Finder struct {
 func (f *ipv6Finder) find() api.HostIPv6 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.news == nil {
+		f.news = watchAddresses()
+	}
+	if f.news.any() {
+		f.found = readAddresses(f.address)
+	}
 	if !f.fixed.IsValid() {
-		f.last = chooseIPv6(ipv6Beside(f.address), f.last)
+		f.last = chooseIPv6(f.found.beside, f.last)
 	}
 	var out api.HostIPv6
 	if f.last.IsValid() && f.worksLocked() {
 		out.IPv6 = f.last
 	}
-	if all, err := netlink.AddrList(nil, netlink.FAMILY_V6); err == nil {
-		out.AlsoIPv6 = alsoIPv6(all, out.IPv6)
-	}
+	out.AlsoIPv6 = alsoIPv6(f.found.all, out.IPv6)
 	return out
+}
+
+// addresses are a host's IPv6 addresses, and those of them that its interface has.
+type addresses struct{ all, beside []netlink.Addr }
+
+// readAddresses asks the kernel. An error is as good as none.
+func readAddresses(address netip.Addr) addresses {
+	all, err := netlink.AddrList(nil, netlink.FAMILY_V6)
+	if err != nil {
+		return addresses{}
+	}
+	return addresses{all, ipv6Beside(address, all)}
 }
 
 // retryIPv6 is how long after a failure the rules are tried again: the machine may just have had no memory.
@@ -83,25 +101,17 @@ func alsoIPv6(all []netlink.Addr, first netip.Addr) []netip.Addr {
 	return out[:min(len(out), api.MaxAlsoIPv6)]
 }
 
-// ipv6Beside gives the IPv6 addresses of the interface that has an address. An error is as good as none.
-func ipv6Beside(address netip.Addr) []netlink.Addr {
-	all, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+// ipv6Beside gives those of all IPv6 addresses that the interface with an address has. An error is as good as none.
+func ipv6Beside(address netip.Addr, all []netlink.Addr) []netlink.Addr {
+	four, err := netlink.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {
 		return nil
 	}
-	i := slices.IndexFunc(all, func(a netlink.Addr) bool { return a.IP.Equal(address.AsSlice()) })
+	i := slices.IndexFunc(four, func(a netlink.Addr) bool { return a.IP.Equal(address.AsSlice()) })
 	if i < 0 {
 		return nil
 	}
-	link, err := netlink.LinkByIndex(all[i].LinkIndex)
-	if err != nil {
-		return nil
-	}
-	six, err := netlink.AddrList(link, netlink.FAMILY_V6)
-	if err != nil {
-		return nil
-	}
-	return six
+	return slices.DeleteFunc(slices.Clone(all), func(a netlink.Addr) bool { return a.LinkIndex != four[i].LinkIndex })
 }
 
 // chooseIPv6 gives last when it is still there or nothing else is. Else an address that somebody has set goes before one of a router's

@@ -38,6 +38,7 @@ type Host struct {
 	log     *slog.Logger
 
 	pulls, reloads singleflight.Group
+	seen           seenImages
 
 	balancer  Balancer
 	linksOver string // interface that links travel over; any when empty
@@ -197,6 +198,9 @@ func (h *Host) Pull(ctx context.Context, p api.Pod) error {
 }
 
 func (h *Host) pull(ctx context.Context, p api.Pod, ref string) error {
+	if h.seen.lately(ref) {
+		return nil
+	}
 	_, err := h.engine.ImageID(ctx, ref)
 	if errors.Is(err, engine.ErrNoImage) {
 		// Pods of one service arrive together: one fetches, all wait. Another project may have another login.
@@ -218,6 +222,7 @@ func (h *Host) pull(ctx context.Context, p api.Pod, ref string) error {
 	case err != nil:
 		return geard.Because(api.ReasonImagePull, err)
 	}
+	h.seen.now(ref)
 	return nil
 }
 
