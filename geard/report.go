@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gearmesh.dev/api"
+	"gearmesh.dev/internal/loop"
 )
 
 // tell brings the report up to date and wakes who passes it on when something has changed.
@@ -124,10 +125,12 @@ func (a *Agent) Endpoints() api.HostEndpoints {
 
 // sendReport tells the master how this host is, and gives how long the next report may wait when nothing changes.
 func (a *Agent) sendReport(ctx context.Context) (wait time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, 2*api.ReportEvery)
+	calling, cancel := context.WithTimeout(ctx, 2*api.ReportEvery)
 	defer cancel()
 	sent := time.Now()
-	answer, err := a.cfg.Master.Report(ctx, a.Report())
+	// A report tells of all pods. While many start, and the master has as much to do with it as this host, several changes go into one.
+	defer func() { loop.Sleep(ctx, min(time.Since(sent), maxRest)) }()
+	answer, err := a.cfg.Master.Report(calling, a.Report())
 	if err != nil {
 		a.log.Debug("the master did not take the report", "err", err)
 		return api.ReportEvery

@@ -1,7 +1,6 @@
 package podstate
 
 import (
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -97,12 +96,8 @@ func remember[T any](c *Cache, path string, load func() (T, error)) (T, error) {
 
 // identify gives a file's identity, and whether it is old enough for that to tell.
 func identify(path string) (identity, bool) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return identity{}, false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
+	var st syscall.Stat_t // os.Lstat makes much more of it, for each file of each pod
+	if syscall.Lstat(path, &st) != nil {
 		return identity{}, false
 	}
 	age := time.Since(time.Unix(st.Ctim.Unix()))
