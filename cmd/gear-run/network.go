@@ -39,12 +39,12 @@ func netDown(uid string) error {
 	return errors.Join(volumes.UnmountMemory(podstate.Host(), api.UID(uid)), podnet.Down(podstate.Host(), api.UID(uid)))
 }
 
-// mountMemory makes the pod's volumes that are in memory. They live as long as its network.
+// mountMemory makes the pod's volumes that are in memory, whose place follows from its uid. They live as long as its network.
 func mountMemory(dirs podstate.Dirs, uid api.UID) error {
 	if err := uid.Validate(); err != nil {
 		return err
 	}
-	pod, err := dirs.LoadPod(uid)
+	pod, err := dirs.LoadVolumes(uid)
 	if err != nil {
 		return err
 	}

@@ -104,3 +104,30 @@ func TestLinkPorts(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestLoadVolumes: what is read of a pod in part is what is read of it in full.
+func TestLoadVolumes(t *testing.T) {
+	d := Dirs{State: t.TempDir(), Run: t.TempDir()}
+	p, n, links := sample()
+	p.Spec.Template.Volumes = []api.Volume{{Name: "data", Class: "ssd"}, {Name: "cache", Tmpfs: true, Size: 1 << 20}}
+	if err := d.Save(p, n, links); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.LoadVolumes(uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p.Spec.Template.Volumes, got.Spec.Template.Volumes); diff != "" || got.Metadata.UID != uid {
+		t.Errorf("of %q: %s", got.Metadata.UID, diff)
+	}
+	p.Metadata.UID = "bbbbbbbbbbbbbbbb"
+	if err := os.Rename(d.Pod(uid), d.Pod(p.Metadata.UID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.LoadVolumes(p.Metadata.UID); !Damaged(err) {
+		t.Errorf("another pod's file: %v", err)
+	}
+	if _, err := d.LoadVolumes(uid); !Missing(err) {
+		t.Errorf("no file: %v", err)
+	}
+}
