@@ -19,8 +19,14 @@ const (
 	pidsName = Name("pids")
 )
 
-// All gives the pod's containers in the order in which they start, the init containers first.
-func (t *PodTemplate) All() []Container { return slices.Concat(t.InitContainers, t.Containers) }
+// All gives the pod's containers in the order in which they start, the init containers first. They are not to be changed: most
+// pods have no init containers, and are then not copied.
+func (t *PodTemplate) All() []Container {
+	if len(t.InitContainers) == 0 {
+		return slices.Clip(t.Containers)
+	}
+	return slices.Concat(t.InitContainers, t.Containers)
+}
 
 // Needs gives what a pod needs at most at any time: its containers together, or its largest init
 // container alone. A need is 0 when a container that runs then does not say.

@@ -60,7 +60,7 @@ func (a *Agent) noteLeases(sent time.Time, leases []api.UID) (renew []api.Pod, a
 		}
 		if pod, err := a.disk.LoadPod(uid); err == nil && pod.Singleton() && !a.ending(uid) {
 			w.renewed = sent
-			renew = append(renew, pod)
+			renew = append(renew, *pod)
 		}
 	}
 	return renew, again

@@ -30,7 +30,7 @@ const quietTime = 250 * time.Millisecond
 
 // held is a pod's state on disk.
 type held struct {
-	pod *api.Pod
+	pod *api.Pod // shared, not to be changed
 	net podstate.Net
 	bad error // why it could not be read
 }
@@ -92,7 +92,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 	if s.disk, err = a.loadPods(); err != nil {
 		return s, err
 	}
-	var pods []api.Pod
+	pods := make([]api.Pod, 0, len(s.disk))
 	for _, h := range s.disk {
 		if h.pod != nil {
 			pods = append(pods, *h.pod)
@@ -103,6 +103,7 @@ func (a *Agent) look(ctx context.Context) (sight, error) {
 		return s, err
 	}
 	a.sayUnbounded(pods)
+	s.actual = make([]Actual, 0, len(s.disk))
 	for uid, h := range s.disk {
 		w := s.tasks[uid]
 		s.actual = append(s.actual, Actual{UID: uid, Pod: h.pod, Corrupt: h.bad != nil, Units: units[uid], Secrets: h.pod != nil && a.secretsStale(*h.pod), Busy: w.busy, Retry: w.retry,
@@ -145,16 +146,18 @@ func (a *Agent) loadPod(uid api.UID) held {
 		return held{}
 	}
 	if podstate.Damaged(err) {
-		pod, err = a.mendPod(uid, err)
+		var mended api.Pod
+		mended, err = a.mendPod(uid, err)
+		pod = &mended
 	}
 	net, netErr := a.disk.LoadNet(uid)
 	if err == nil && podstate.Damaged(netErr) {
-		net, netErr = a.mendNet(pod, netErr)
+		net, netErr = a.mendNet(*pod, netErr)
 	}
 	if err = cmp.Or(err, netErr); err != nil {
 		return held{bad: err, net: net}
 	}
-	return held{pod: &pod, net: net}
+	return held{pod: pod, net: net}
 }
 
 func (a *Agent) workLocked(uid api.UID) *podWork {

@@ -28,22 +28,26 @@ func (a *Agent) tell(ctx context.Context, s sight) {
 
 // podReports gives the state of each pod that is wanted or there.
 func (a *Agent) podReports(s sight) []api.PodReport {
-	seen := map[api.UID]Actual{}
-	for _, x := range s.actual {
-		seen[x.UID] = x
+	seen := make(map[api.UID]*Actual, len(s.actual))
+	for i := range s.actual {
+		seen[s.actual[i].UID] = &s.actual[i]
 	}
-	wanted := map[api.UID]api.Pod{}
+	wanted := make(map[api.UID]*api.Pod, max(len(s.disk), len(s.want)))
 	for uid, h := range s.disk {
 		if h.pod != nil {
-			wanted[uid] = *h.pod
+			wanted[uid] = h.pod
 		}
 	}
-	for _, p := range s.want {
-		wanted[p.Metadata.UID] = p
+	for i := range s.want {
+		wanted[s.want[i].Metadata.UID] = &s.want[i]
 	}
-	var out []api.PodReport
-	for uid, p := range wanted {
-		x, exists := seen[uid]
+	out := slices.Grow([]api.PodReport(nil), len(wanted)) // nil for none
+	for uid, at := range wanted {
+		p, x := *at, Actual{}
+		found, exists := seen[uid]
+		if exists {
+			x = *found
+		}
 		out = append(out, api.PodReport{UID: uid, Project: p.Metadata.Project, Name: p.Metadata.Name,
 			Status: onLinks(podStatus(p, x, exists && !x.Absent, s.disk[uid].net, a.runs(p), a.progressOf(uid)), a.waitingLinks(p))})
 	}
@@ -62,8 +66,9 @@ func (a *Agent) progressOf(uid api.UID) Progress {
 
 // runs gives the states of a pod's containers, waiting for those that have not run yet.
 func (a *Agent) runs(p api.Pod) []api.ContainerStatus {
-	var out []api.ContainerStatus
-	for i, c := range p.Spec.Template.All() {
+	all := p.Spec.Template.All()
+	out := make([]api.ContainerStatus, 0, len(all))
+	for i, c := range all {
 		s, err := a.disk.LoadRun(p.Metadata.UID, c.Name)
 		if err != nil || s.State == "" {
 			s = api.ContainerStatus{State: api.RunWaiting}

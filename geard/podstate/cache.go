@@ -40,8 +40,11 @@ type identity struct {
 const settled = 50 * time.Millisecond
 
 // LoadPod is Dirs.LoadPod.
-func (c *Cache) LoadPod(uid api.UID) (api.Pod, error) {
-	return remember(c, filepath.Join(c.dirs.Pod(uid), "pod.json"), func() (api.Pod, error) { return c.dirs.LoadPod(uid) })
+func (c *Cache) LoadPod(uid api.UID) (*api.Pod, error) {
+	return remember(c, filepath.Join(c.dirs.Pod(uid), "pod.json"), func() (*api.Pod, error) {
+		pod, err := c.dirs.LoadPod(uid)
+		return &pod, err
+	})
 }
 
 // LoadNet is Dirs.LoadNet.
