@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,10 +65,13 @@ func (t *transport) readPackets() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		if err != nil || n == 0 {
-			t.log.Debug("reading a datagram of the mesh", "from", from, "err", cmp.Or(err, errEmpty))
+		if err != nil {
+			t.log.Debug("reading a datagram of the mesh", "err", err)
 			pause(t.ctx, errorPause)
 			continue
+		}
+		if n == 0 {
+			continue // without a pause, with which a stranger could hold up the others
 		}
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: time.Now()}
 		select {
@@ -79,8 +81,6 @@ func (t *transport) readPackets() {
 		}
 	}
 }
-
-var errEmpty = errors.New("it is empty")
 
 // errorPause keeps an error that comes again and again, such as of too many open files, from making a loop spin.
 const errorPause = 5 * time.Millisecond
