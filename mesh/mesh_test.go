@@ -182,8 +182,10 @@ func restartIsSpared(t *testing.T) bool {
 	return true
 }
 
+// A restart that is quick is not seen: one that is fails at once. On a starved machine a restart may be none that is quick, and shows
+// nothing; then another one is made.
 func TestQuickRestartIsNeverSeen(t *testing.T) {
-	for range 5 {
+	for range 12 {
 		took, seen := quickRestart(t)
 		if seen == 0 {
 			return
@@ -192,7 +194,7 @@ func TestQuickRestartIsNeverSeen(t *testing.T) {
 			t.Fatal("a quick restart is seen")
 		}
 	}
-	t.Skip("no restart is quick on this machine")
+	t.Fatal("no restart was quick, so none could show that it is not seen")
 }
 
 // quickRestart gives how long a host was away, and how often that was called a failure.
