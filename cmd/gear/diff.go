@@ -27,17 +27,9 @@ of pods, units and links. Nothing is stored. Exit status 0: nothing would change
 			if len(files) == 0 {
 				return usageError(cmd, "which file? give -f FILE, a directory, or - for standard input")
 			}
-			list, err := a.readManifests(cmd, files)
+			p, err := a.askPlan(cmd, files)
 			if err != nil {
 				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			p, err := c.Plan(cmd.Context(), resourcesOf(list))
-			if err != nil {
-				return whereOf(err, list)
 			}
 			return a.showDiff(changedOnly(p.Resources), format)
 		},

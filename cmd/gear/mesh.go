@@ -27,22 +27,9 @@ func (a *app) meshStatusCmd() *cobra.Command {
 		Use: "status", Short: "Show whether the key is being changed, and which hosts are waited for",
 		Example: "  gear mesh status\n  gear mesh status -o json", Args: between(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			m, err := c.Mesh(cmd.Context())
-			switch {
-			case err != nil:
-				return err
-			case format != "":
-				return a.printValue(m, format)
-			}
-			fmt.Fprintln(a.out, meshLine(m))
-			return nil
+			ctx := cmd.Context()
+			return show(a, cmd, format, func(c *client.Client) (api.MeshKeys, error) { return c.Mesh(ctx) },
+				func(m api.MeshKeys) { fmt.Fprintln(a.out, meshLine(m)) })
 		},
 	}
 	formatFlag(cmd, &format, "json", "yaml")

@@ -20,25 +20,15 @@ func (a *app) pendingCmd() *cobra.Command {
 		Use: "pending", Short: "List the hosts that wait for approval",
 		Example: "  gear host pending\n  gear host pending -o json", Args: between(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			list, err := c.PendingHosts(cmd.Context())
-			switch {
-			case err != nil:
-				return err
-			case format != "":
-				return a.printValue(list, format)
-			case len(list.Items) == 0:
-				fmt.Fprintln(a.err, "no host waits for approval")
-				return nil
-			}
-			a.pendingTable(list.Items)
-			return nil
+			ctx := cmd.Context()
+			return show(a, cmd, format, func(c *client.Client) (api.PendingList, error) { return c.PendingHosts(ctx) },
+				func(list api.PendingList) {
+					if len(list.Items) == 0 {
+						fmt.Fprintln(a.err, "no host waits for approval")
+						return
+					}
+					a.pendingTable(list.Items)
+				})
 		},
 	}
 	formatFlag(cmd, &format, "json", "yaml")

@@ -10,19 +10,28 @@ import (
 	"gearmesh.dev/api"
 )
 
-// planApply shows what an apply of files would change.
-func (a *app) planApply(cmd *cobra.Command, files []string, format string, exitCode bool) error {
+// askPlan asks the master what an apply of files would change.
+func (a *app) askPlan(cmd *cobra.Command, files []string) (api.ApplyPlan, error) {
 	list, err := a.readManifests(cmd, files)
 	if err != nil {
-		return err
+		return api.ApplyPlan{}, err
 	}
 	c, err := a.client()
 	if err != nil {
-		return err
+		return api.ApplyPlan{}, err
 	}
 	p, err := c.Plan(cmd.Context(), resourcesOf(list))
 	if err != nil {
-		return whereOf(err, list)
+		return p, whereOf(err, list)
+	}
+	return p, nil
+}
+
+// planApply shows what an apply of files would change.
+func (a *app) planApply(cmd *cobra.Command, files []string, format string, exitCode bool) error {
+	p, err := a.askPlan(cmd, files)
+	if err != nil {
+		return err
 	}
 	if format != "" {
 		err = a.printValue(p, format)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"gearmesh.dev/client"
 )
 
 // formats are what -o takes.
@@ -34,6 +36,27 @@ func formatFlag(cmd *cobra.Command, format *string, only ...string) {
 	if err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag was made just now
 	}
+}
+
+// show is what a command does that asks the master one thing: it checks the format, asks, and prints the answer in it, or by
+// print for people.
+func show[T any](a *app, cmd *cobra.Command, format string, ask func(*client.Client) (T, error), print func(T)) error {
+	if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
+		return err
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	v, err := ask(c)
+	switch {
+	case err != nil:
+		return err
+	case format != "":
+		return a.printValue(v, format)
+	}
+	print(v)
+	return nil
 }
 
 // checkFormat refuses a format that is not known.

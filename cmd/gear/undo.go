@@ -24,26 +24,14 @@ changes, its replicas too, but not when it is restarted. -o yaml shows them in f
 		Example: "  gear rollout history web -p shop\n  gear rollout history web -p shop -o yaml",
 		Args:    between(1, 1, "the name of a service"), ValidArgsFunction: a.completeNames(api.KindService),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(cmd, format, "json", "yaml"); err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			r, err := a.find(cmd.Context(), c, api.KindService, args[0])
-			if err != nil {
-				return err
-			}
-			h, err := c.History(cmd.Context(), r.Head().Metadata.Project, r.Head().Metadata.Name)
-			if err != nil {
-				return err
-			}
-			if format != "" {
-				return a.printValue(h, format)
-			}
-			a.history(h)
-			return nil
+			ctx := cmd.Context()
+			return show(a, cmd, format, func(c *client.Client) (api.ServiceHistory, error) {
+				r, err := a.find(ctx, c, api.KindService, args[0])
+				if err != nil {
+					return api.ServiceHistory{}, err
+				}
+				return c.History(ctx, r.Head().Metadata.Project, r.Head().Metadata.Name)
+			}, a.history)
 		},
 	}
 	formatFlag(cmd, &format, "json", "yaml")
